@@ -1,0 +1,1 @@
+"""The gateway: the public wire, gRPC and HTTP."""

@@ -1,0 +1,76 @@
+"""The events of a generation, as every door (gRPC, HTTP) receives them.
+
+Order: one Accepted, any number of Delta, one Finished for each output index, one Usage. A failure
+is an OctavoError raised from the iteration instead of what would have come next.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FinishReason(enum.Enum):
+    """Why an output ended; values are the names on the public wire."""
+
+    STOP = "STOP"
+    LENGTH = "LENGTH"
+    CONTEXT_LENGTH = "CONTEXT_LENGTH"
+    TIME_LIMIT = "TIME_LIMIT"
+    CANCELLED = "CANCELLED"
+    TOOL_CALLS = "TOOL_CALLS"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Token:
+    """One token: its id and the bytes that it stands for."""
+
+    id: int
+    bytes: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """The worker has scheduled the request."""
+
+    request_id: str
+    model: str
+    num_prompt_tokens: int
+    num_cached_prompt_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delta:
+    """New text and tokens of one output."""
+
+    output_index: int
+    text: str
+    tokens: Sequence[Token] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """The end of one output."""
+
+    output_index: int
+    reason: FinishReason
+    stop_text: str | None = None
+    stop_token_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Counts and times of the request; the last event."""
+
+    num_prompt_tokens: int
+    num_cached_prompt_tokens: int
+    num_completion_tokens: int
+    queue_ms: float
+    prefill_ms: float
+    first_token_ms: float
+    decode_ms: float
+
+
+Event = Accepted | Delta | Finished | Usage

@@ -1,0 +1,1 @@
+"""The gRPC server, channel and error model that every process shares."""

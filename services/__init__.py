@@ -1,0 +1,1 @@
+"""What you run: the tokenizer service and the worker group."""

@@ -1,0 +1,1 @@
+"""A worker group: one model over N devices."""

@@ -1,0 +1,71 @@
+"""What one step of the engine gives: the seam between the engine and whoever carries it away."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from octavo.errors import OctavoError
+
+
+class FinishReason(enum.Enum):
+    """Why an output ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT_LENGTH = "context_length"
+    TIME_LIMIT = "time_limit"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finish:
+    """The end of an output; stop_id is the last of its ids, with reason STOP."""
+
+    reason: FinishReason
+    stop_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Milliseconds, as the engine measured them."""
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+    num_preemptions: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputItem:
+    """What is new for one request. `started` comes once, with its first item; `finish` or `error`
+    ends it and `timings` comes with the end."""
+
+    key: int
+    token_ids: tuple[int, ...] = ()
+    started: bool = False
+    num_cached_prompt_tokens: int = 0
+    finish: Finish | None = None
+    error: OctavoError | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """How busy the engine is."""
+
+    step: int
+    num_running: int
+    num_waiting: int
+    num_waiting_prompt_tokens: int
+    num_used_blocks: int
+    num_blocks: int
+    num_preemptions: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepOutput:
+    """The items of one step, and the load after it."""
+
+    items: tuple[OutputItem, ...]
+    load: Load
