@@ -1,0 +1,123 @@
+"""The gRPC server that every process runs: its services, health that follows, reflection, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from octavo.rpc.channel import KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
+from octavo.rpc.interceptors import ErrorInterceptor
+
+_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class AddressInUseError(OSError):
+    """The address cannot be bound."""
+
+
+class RpcServer:
+    """One listener with its services, grpc.health.v1 and, unless switched off, reflection.
+
+    Starts NOT_SERVING. `services` maps a full service name to what registers its servicer.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        services: Mapping[str, Callable[[grpc.aio.Server], None]],
+        reflection: bool = True,
+        reuse_port: bool = False,
+        max_connection_age_ms: int | None = None,
+    ) -> None:
+        self._address = address
+        self._names = ["", *services]
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            interceptors=(ErrorInterceptor(),),
+            options=_options(reuse_port, max_connection_age_ms),
+        )
+        for register in services.values():
+            register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflection:
+            _add_reflection(self._server, [*services, health.SERVICE_NAME])
+
+    async def start(self) -> int:
+        """Binds and listens; the port that is bound. Raises AddressInUseError."""
+        await self.set_serving(False)
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise AddressInUseError(
+                f"cannot listen on {self._address}: the address is in use or not of this machine"
+            ) from error
+        await self._server.start()
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Says on grpc.health.v1, for the server and each service, whether calls are served."""
+        for name in self._names:
+            await self._health.set(name, _SERVING if serving else _NOT_SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Says NOT_SERVING, refuses new calls, lets open ones finish for `grace_s`, ends the rest."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+
+async def wait_for_shutdown() -> None:
+    """Returns at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            os._exit(1)
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await asked.wait()
+
+
+def _options(reuse_port: bool, max_connection_age_ms: int | None) -> list[tuple[str, Any]]:
+    options: list[tuple[str, Any]] = [
+        ("grpc.so_reuseport", int(reuse_port)),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        # Clients may ping a silent call every second; the default is to answer with GOAWAY.
+        ("grpc.http2.min_ping_interval_without_data_ms", 500),
+        ("grpc.http2.max_ping_strikes", 0),
+        *KEEPALIVE_OPTIONS,
+    ]
+    if max_connection_age_ms is not None:
+        options.append(("grpc.max_connection_age_ms", max_connection_age_ms))
+    return options
+
+
+def _add_reflection(server: grpc.aio.Server, names: list[str]) -> None:
+    """Reflection under both its names: clients of v1 exist, the library registers v1alpha only."""
+    names = [*names, reflection.SERVICE_NAME, _REFLECTION_V1]
+    servicer = reflection.aio.ReflectionServicer(names)
+    reflection.enable_server_reflection(names, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(_REFLECTION_V1, {"ServerReflectionInfo": handler}),)
+    )

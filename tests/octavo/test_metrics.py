@@ -1,0 +1,30 @@
+"""octavo.metrics: Prometheus text over HTTP."""
+
+import urllib.request
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from octavo.metrics import MetricsServer
+
+
+def test_a_registry_is_served_until_closed() -> None:
+    registry = CollectorRegistry()
+    Gauge("octavo_example", "An example.", registry=registry).set(3)
+    server = MetricsServer.start(registry, "127.0.0.1", 0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
+            assert "octavo_example 3.0" in answer.read().decode()
+    finally:
+        server.close()
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics")
+
+
+def test_a_busy_port_is_an_error() -> None:
+    server = MetricsServer.start(CollectorRegistry(), "127.0.0.1", 0)
+    try:
+        with pytest.raises(OSError, match="in use"):
+            MetricsServer.start(CollectorRegistry(), "127.0.0.1", server.port)
+    finally:
+        server.close()
