@@ -45,8 +45,14 @@ def configure_logs(
             ],
         )
     )
+    handler.addFilter(_is_ours_or_a_warning)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(level.upper())
     logging.raiseExceptions = False  # a closed stderr must not end the process
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _is_ours_or_a_warning(record: logging.LogRecord) -> bool:
+    """Keeps libraries quiet: only structlog's records carry `_logger`."""
+    return hasattr(record, "_logger") or record.levelno >= logging.WARNING

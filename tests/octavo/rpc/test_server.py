@@ -101,10 +101,11 @@ async def test_a_bug_is_internal_and_keeps_its_text_to_itself() -> None:
 
 async def test_bytes_that_are_no_message_are_invalid() -> None:
     async with serving(FailingTokenizer()) as (_, channel):
-        unary = channel.unary_unary(f"/{SERVICE}/Encode")
+        unary: Any = channel.unary_unary(f"/{SERVICE}/Encode")
         error = await failure(unary(b"\xff\xff\xff"))
         assert (type(error), error.reason) == (InvalidArgumentError, "UNDECODABLE_MESSAGE")
-        stream = channel.stream_stream(f"/{SERVICE}/StreamDecode")()
+        opener: Any = channel.stream_stream(f"/{SERVICE}/StreamDecode")
+        stream = opener()
         await stream.write(b"")
         assert await stream.read() == b""
         await stream.write(b"\xff\xff\xff")
@@ -115,7 +116,8 @@ async def test_bytes_that_are_no_message_are_invalid() -> None:
 async def test_an_unknown_method_is_unimplemented() -> None:
     async with serving(FailingTokenizer()) as (_, channel):
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await channel.unary_unary(f"/{SERVICE}/Nothing")(b"")
+            unary: Any = channel.unary_unary(f"/{SERVICE}/Nothing")
+            await unary(b"")
         assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -148,7 +150,7 @@ async def test_a_busy_address_is_one_clear_error() -> None:
 
 async def test_health_follows_and_is_watched() -> None:
     async with serving(FailingTokenizer()) as (server, channel):
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
         states = [(await watch.read()).status]
         await server.set_serving(True)
@@ -163,11 +165,12 @@ async def test_health_follows_and_is_watched() -> None:
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_names_and_describes_the_service(version: str) -> None:
     async with serving(FailingTokenizer()) as (_, channel):
-        call = channel.stream_stream(
+        method: Any = channel.stream_stream(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-        )()
+        )
+        call = method()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         answer = await call.read()
         assert SERVICE in [service.name for service in answer.list_services_response.service]
