@@ -127,8 +127,8 @@ def _read_file(path: Path, cls: type[ProcessSettings], prog: str) -> dict[str, A
         fail(prog, f"--config {path}: {error}")
     for key in values:
         if key.replace("-", "_") not in cls.model_fields:
-            near = difflib.get_close_matches(key, cls.model_fields, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = difflib.get_close_matches(f"--{key}", _flags(cls), n=1)
+            hint = f"; did you mean {near[0][2:]}?" if near else ""
             fail(prog, f"--config {path}: {key} is not a setting{hint}")
     return {key.replace("-", "_"): value for key, value in values.items()}
 
