@@ -35,3 +35,59 @@ class Submission:
     deadline_at: float | None = None
     priority: int = 0
     arrived_at: float  # time.monotonic()
+
+
+class Request:
+    """What has become of a submission. The scheduler alone changes it.
+
+    token_ids     [ prompt .................. | generated ...... ]
+                  [ computed ....... | pending ................. ]
+
+    Computed tokens have their keys and values in the blocks of `block_table`; pending ones have
+    not. A request that decodes has one pending token, the one drawn last.
+    """
+
+    def __init__(self, submission: Submission, *, arrival: int) -> None:
+        self.submission = submission
+        self.arrival = arrival  # counts submissions: who came first
+        self.token_ids = [*submission.prompt_ids, *submission.generated_ids]
+        self.block_table: list[int] = []
+        self.num_computed = 0
+        self.num_preemptions = 0
+        self.is_running = False
+        self.is_reported = False  # whether its first item, which says `started`, was made
+        self.started_at: float | None = None
+        self.first_token_at: float | None = None
+        self.last_token_at: float | None = None
+
+    @property
+    def key(self) -> int:
+        """The submission's key."""
+        return self.submission.key
+
+    @property
+    def precedence(self) -> tuple[int, int]:
+        """Sorts requests: highest priority first, then who came first."""
+        return (-self.submission.priority, self.arrival)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.submission.prompt_ids)
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens of the output, those made elsewhere included."""
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_pending(self) -> int:
+        """Tokens to compute before the next one can be drawn."""
+        return len(self.token_ids) - self.num_computed
+
+    def append(self, token_id: int, now: float) -> None:
+        """Take the token drawn as the next pending one."""
+        self.token_ids.append(token_id)
+        self.last_token_at = now
+        if self.first_token_at is None:
+            self.first_token_at = now

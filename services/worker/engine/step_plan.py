@@ -1,0 +1,60 @@
+"""What one step does: made by the scheduler, done by the runner of every rank.
+
+A plan says everything. A rank that runs it needs no state but the weights and the KV cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.worker.engine.request import Sampling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """How one token is drawn.
+
+    `position` is the place of the token drawn in prompt and output, counted from 0. It keys the
+    random number together with the seed and the output index: the same token is drawn whatever
+    else is in the step, and however often the request was begun anew.
+    """
+
+    sampling: Sampling
+    output_index: int = 0
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Tokens of one sequence that one step runs: a part of its prompt, or the token drawn last.
+
+        positions   0 ........ start ............. start + len(token_ids)
+                    in the KV cache | computed now | drawn, if `draw` is given
+    """
+
+    token_ids: tuple[int, ...]
+    start: int
+    block_table: tuple[int, ...]
+    draw: Draw | None = None
+
+    @property
+    def end(self) -> int:
+        """Tokens that the sequence has in the KV cache after the step."""
+        return self.start + len(self.token_ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepPlan:
+    """The chunks of one step, in the order of the batch's rows."""
+
+    chunks: tuple[Chunk, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Rows that the model computes."""
+        return sum(len(chunk.token_ids) for chunk in self.chunks)
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """The tokens to draw, in the order of their chunks."""
+        return tuple(chunk.draw for chunk in self.chunks if chunk.draw is not None)

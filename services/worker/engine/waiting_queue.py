@@ -1,0 +1,80 @@
+"""The only queue of a worker: ordered by precedence, bounded in requests and prompt tokens."""
+
+from __future__ import annotations
+
+import bisect
+
+from octavo.errors import ResourceExhaustedError
+from services.worker.engine.request import Request
+
+_SHORTEST_RETRY_MS = 100.0
+_LONGEST_RETRY_MS = 10_000.0
+
+
+class WaitingQueue:
+    """Requests that hold no blocks: the new ones, and those that were preempted.
+
+    The bounds are for new ones; what was admitted once always comes back in. An empty queue takes
+    any prompt, so that none is too long for the queue that is not too long for the model.
+    """
+
+    def __init__(self, *, max_requests: int, max_prompt_tokens: int) -> None:
+        self._max_requests = max_requests
+        self._max_prompt_tokens = max_prompt_tokens
+        self._requests: list[Request] = []
+        self.num_prompt_tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @property
+    def first(self) -> Request:
+        """The request whose turn is next."""
+        return self._requests[0]
+
+    def find_refusal(
+        self, num_prompt_tokens: int, *, recent_queue_ms: float
+    ) -> ResourceExhaustedError | None:
+        """Why one more prompt of this length has no place, or None if it has.
+
+        The caller is told to wait as long as the request that was scheduled last had waited.
+        """
+        if not self._requests:
+            return None
+        bounds = (
+            ("max_waiting", len(self) + 1, self._max_requests),
+            (
+                "max_waiting_prompt_tokens",
+                self.num_prompt_tokens + num_prompt_tokens,
+                self._max_prompt_tokens,
+            ),
+        )
+        for name, value, limit in bounds:
+            if value > limit:
+                return _queue_full(name, value, limit, recent_queue_ms)
+        return None
+
+    def add(self, request: Request) -> None:
+        """Put it where its precedence says."""
+        bisect.insort(self._requests, request, key=lambda other: other.precedence)
+        self.num_prompt_tokens += request.num_prompt_tokens
+
+    def remove(self, request: Request) -> None:
+        """Take it out, wherever it stands."""
+        place = bisect.bisect_left(
+            self._requests, request.precedence, key=lambda other: other.precedence
+        )
+        assert self._requests[place] is request, f"request {request.key} does not wait"
+        del self._requests[place]
+        self.num_prompt_tokens -= request.num_prompt_tokens
+
+
+def _queue_full(
+    name: str, value: int, limit: int, recent_queue_ms: float
+) -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"The worker's queue is full: {name} would be {value}; the limit is {limit}.",
+        reason="QUEUE_FULL",
+        metadata={"field": name, "value": str(value), "limit": str(limit)},
+        retry_delay_ms=round(min(max(recent_queue_ms, _SHORTEST_RETRY_MS), _LONGEST_RETRY_MS)),
+    )

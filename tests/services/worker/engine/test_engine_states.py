@@ -1,0 +1,212 @@
+"""Whatever is submitted, cancelled and stepped, in any order, in a cache that is far too small:
+no block leaks, every request ends once, with the tokens that it has alone."""
+
+from __future__ import annotations
+
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from octavo.errors import DeadlineExceededError, OctavoError, ResourceExhaustedError
+from services.worker.engine.engine import Engine, EngineConfig
+from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.scheduler import Scheduler
+from services.worker.engine.step_output import Finish, FinishReason
+from tests.services.worker.engine.toy_model import (
+    Answers,
+    Clock,
+    ToyModel,
+    ids_alone,
+    make_engine,
+    submission,
+)
+
+_IDS = st.integers(0, 49)
+_SAMPLINGS = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.7, 1.0]),
+    top_p=st.sampled_from([0.9, 1.0]),
+    top_k=st.sampled_from([0, 5]),
+    seed=st.integers(-(2**63), 2**63 - 1),
+)
+_CUT_SHORT = (FinishReason.CANCELLED, FinishReason.TIME_LIMIT)
+
+
+@st.composite
+def _configs(draw: st.DrawFn) -> EngineConfig:
+    max_running = draw(st.integers(1, 5))
+    return EngineConfig(
+        num_blocks=draw(st.integers(2, 12)),
+        block_tokens=draw(st.sampled_from([1, 2, 4])),
+        max_step_tokens=max_running + draw(st.integers(0, 12)),
+        max_running=max_running,
+        max_waiting=draw(st.integers(1, 6)),
+        max_waiting_prompt_tokens=draw(st.integers(5, 60)),
+        max_context=24,
+    )
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Drives an engine and keeps what it must give beside what it gives."""
+
+    @initialize(config=_configs())
+    def start(self, config: EngineConfig) -> None:
+        self.config = config
+        self.clock = Clock()
+        self.model = ToyModel()
+        self.engine: Engine = make_engine(config, model=self.model, clock=self.clock)
+        self.scheduler: Scheduler = self.engine._scheduler
+        self.answers = Answers()
+        self.asked: dict[int, Submission] = {}
+        self.cancelled: set[int] = set()
+
+    @rule(
+        prompt=st.lists(_IDS, min_size=1, max_size=12),
+        generated=st.lists(_IDS, max_size=3),
+        sampling=_SAMPLINGS,
+        max_tokens=st.none() | st.integers(0, 10),
+        stop_ids=st.frozensets(_IDS, max_size=8),
+        priority=st.integers(-1, 1),
+        time_limit=st.none() | st.integers(0, 20),
+        deadline=st.none() | st.integers(0, 20),
+    )
+    def submit(
+        self, prompt: list[int], generated: list[int], time_limit: int | None, deadline: int | None,
+        **fields: object,
+    ) -> None:  # fmt: skip
+        made = submission(
+            len(self.asked),
+            prompt,
+            generated_ids=tuple(generated),
+            arrived_at=self.clock.now,
+            expires_at=None if time_limit is None else self.clock.now + time_limit,
+            deadline_at=None if deadline is None else self.clock.now + deadline,
+            **fields,
+        )
+        self.asked[made.key] = made
+        self.engine.submit(made)
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.asked)))
+        if key not in self.answers.ends:
+            self.cancelled.add(key)
+        self.engine.cancel([key])
+
+    @rule(count=st.integers(1, 4))
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            self.clock.now += 1
+            output = self.engine.step()
+            self.answers.add(output.items)
+            assert output.load == self.engine.load
+
+    @invariant()
+    def blocks_are_where_they_belong(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        running = self.scheduler.running
+        self.scheduler.allocator.check([request.block_table for request in running])
+        for request in running:
+            assert len(request.block_table) <= self.config.num_blocks_for(len(request.token_ids))
+
+    @invariant()
+    def limits_hold(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        assert len(self.scheduler.running) <= self.config.max_running
+        assert max(self.model.num_tokens_of_steps, default=0) <= self.config.max_step_tokens
+        waiting = self.scheduler.waiting._requests
+        assert self.scheduler.waiting.num_prompt_tokens == sum(
+            request.num_prompt_tokens for request in waiting
+        )
+        assert len([request for request in waiting if request.num_preemptions == 0]) <= (
+            self.config.max_waiting
+        )
+
+    @invariant()
+    def order_holds(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        running, waiting = self.scheduler.running, self.scheduler.waiting._requests
+        assert running == sorted(running, key=lambda request: request.precedence)
+        assert waiting == sorted(waiting, key=lambda request: request.precedence)
+        for runs in running:
+            for waits in waiting:
+                if waits.num_preemptions > 0 or (
+                    waits.submission.priority == runs.submission.priority
+                ):
+                    assert runs.precedence < waits.precedence
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        # Each step gives at least one token to the first, or a chunk of its prompt.
+        for _ in range(2 + 60 * len(self.asked)):
+            if not self.engine.has_work:
+                break
+            self.step(1)
+        assert not self.engine.has_work
+        assert self.engine.load.num_used_blocks == 0
+        assert set(self.answers.ends) == set(self.asked)
+        for key, asked in self.asked.items():
+            self._check_answer(asked, self.answers.ids[key], self.answers.ends[key])
+
+    def _check_answer(
+        self, asked: Submission, ids: list[int], end: Finish | OctavoError
+    ) -> None:
+        alone, finish = ids_alone(asked, self.config.context_limit)
+        assert tuple(ids) == alone[: len(ids)]
+        if isinstance(end, DeadlineExceededError):
+            assert asked.deadline_at is not None
+        elif isinstance(end, OctavoError):
+            too_long = len(asked.prompt_ids) + 1 > self.config.context_limit
+            assert too_long or isinstance(end, ResourceExhaustedError)
+            assert ids == []
+        elif end.reason in _CUT_SHORT:
+            cancelled = end.reason is FinishReason.CANCELLED
+            assert asked.key in self.cancelled if cancelled else asked.expires_at is not None
+        else:
+            assert (tuple(ids), end) == (alone, finish)
+
+
+TestEngineStates = EngineMachine.TestCase
+TestEngineStates.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True
+)
+
+
+@pytest.mark.slow
+class TestEngineStatesLonger(EngineMachine.TestCase):  # type: ignore[misc,valid-type]  # made by hypothesis
+    settings = settings(max_examples=500, stateful_step_count=80, deadline=None)
+
+
+def test_the_machine_checks_what_it_says() -> None:
+    """A toy whose context is read one block off gives other ids, or fails: the net has no hole."""
+    asked = submission(1, range(9), max_tokens=3)
+    config = EngineConfig(
+        num_blocks=12,
+        block_tokens=4,
+        max_step_tokens=8,
+        max_running=2,
+        max_waiting=4,
+        max_waiting_prompt_tokens=100,
+        max_context=24,
+    )
+    engine = make_engine(config)
+    engine.submit(asked)
+    engine.step()
+    request = engine._scheduler.running[0]
+    request.block_table.reverse()
+    with pytest.raises(AssertionError, match="the cache is not what was written"):
+        for _ in range(5):
+            engine.step()

@@ -1,0 +1,219 @@
+"""Tokens are drawn as a slow and obvious loop draws them, whatever row stands beside them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from services.worker.engine.request import Sampling
+from services.worker.engine.sampling import (
+    all_finite,
+    count_kept,
+    keep_likeliest,
+    probabilities,
+    sample,
+    uniform_of,
+)
+from services.worker.engine.step_plan import Draw
+
+_CPU = torch.device("cpu")
+
+
+def _draws(sampling: Sampling, count: int) -> list[Draw]:
+    return [Draw(sampling=sampling, position=position) for position in range(count)]
+
+
+def _logits(*shape: int, seed: int = 0, spread: float = 3.0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def _kept_probs(logits: list[float], sampling: Sampling) -> list[float]:
+    """The oracle: probabilities of one row after top_k and top_p, in plain Python."""
+    largest = max(logits)
+    weights = [math.exp((logit - largest) / sampling.temperature) for logit in logits]
+    ranked = sorted(range(len(logits)), key=lambda id: (-weights[id], id))
+    ranked = ranked[: sampling.top_k or None]
+    whole = math.fsum(weights[id] for id in ranked)
+    kept: list[int] = []
+    for id in ranked:
+        share_before = math.fsum(weights[other] for other in kept) / whole
+        if kept and sampling.top_p < 1 and share_before >= sampling.top_p:
+            break
+        kept.append(id)
+    whole = math.fsum(weights[id] for id in kept)
+    return [weights[id] / whole if id in kept else 0.0 for id in range(len(logits))]
+
+
+def _token_by_oracle(logits: list[float], draw: Draw) -> int:
+    number = uniform_of([draw], _CPU).item()
+    cumulative = itertools.accumulate(_kept_probs(logits, draw.sampling))
+    return next(id for id, total in enumerate(cumulative) if total > number)
+
+
+def test_greedy_takes_the_lowest_of_equal_ids() -> None:
+    logits = torch.full((3, 5000), -1.0)
+    logits[0, [4999, 17, 2500]] = 2.0
+    logits[1, :] = 0.0
+    logits[2, 4999] = 0.5
+    assert sample(logits, _draws(Sampling(temperature=0.0), 3)).tolist() == [17, 0, 4999]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("top_k", [0, 1, 5, 1000])
+@pytest.mark.parametrize("top_p", [0.0, 0.4, 0.95, 1.0])
+def test_tokens_are_those_of_the_oracle(temperature: float, top_k: int, top_p: float) -> None:
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=99)
+    logits = _logits(40, 60)
+    draws = _draws(sampling, 40)
+    expected = [_token_by_oracle(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)]
+    assert sample(logits, draws).tolist() == expected
+
+
+def test_top_p_keeps_the_token_that_reaches_it() -> None:
+    probs = torch.tensor([[0.1, 0.5, 0.15, 0.25]], dtype=torch.float64)
+
+    def kept(top_p: float) -> int:
+        return int(count_kept(probs, torch.tensor([0]), torch.tensor([top_p]).double()))
+
+    assert [kept(0.0), kept(0.3), kept(0.5), kept(0.51), kept(0.75), kept(0.8)] == [1, 1, 1, 2, 2, 3]
+
+
+def test_top_p_counts_shares_of_what_top_k_left() -> None:
+    probs = torch.tensor([[0.4, 0.2, 0.2, 0.2]], dtype=torch.float64)
+    num_kept = count_kept(probs, torch.tensor([2]), torch.tensor([0.66]).double())
+    assert num_kept.tolist() == [1]  # 0.4 of 0.6 reaches 0.66; 0.4 of 1 would not
+
+
+def test_of_equal_probabilities_the_lowest_ids_stay() -> None:
+    probs = torch.tensor([[0.1, 0.2, 0.2, 0.2, 0.3]], dtype=torch.float64)
+    assert keep_likeliest(probs, torch.tensor([3])).tolist() == [[0.0, 0.2, 0.2, 0.0, 0.3]]
+
+
+@pytest.mark.parametrize("num_candidates", [1, 2, 7, 64, 300])
+def test_the_depth_of_the_first_ranking_changes_nothing(num_candidates: int) -> None:
+    probs = probabilities(_logits(30, 300), torch.full((30,), 2.0).double())
+    top_k = torch.tensor([0, 1, 6, 100, 299, 500] * 5)
+    top_p = torch.tensor([0.05, 0.5, 0.99, 1.0, 0.999999] * 6).double()
+    expected = count_kept(probs, top_k, top_p, num_candidates=300)
+    found = count_kept(probs, top_k, top_p, num_candidates=num_candidates)
+    assert torch.equal(found, expected)
+
+
+def _mixed_draws(count: int) -> list[Draw]:
+    kinds = [
+        Sampling(temperature=0.0),
+        Sampling(temperature=1.0, seed=-5),
+        Sampling(temperature=0.7, top_k=40, seed=1 << 63),
+        Sampling(temperature=1.3, top_p=0.9, seed=3),
+        Sampling(temperature=2.5, top_p=0.99, top_k=2000, seed=3),
+    ]
+    return [Draw(sampling=kinds[row % 5], position=row * 31) for row in range(count)]
+
+
+@pytest.mark.parametrize("num_tokens", [50, 1003, 49152])
+def test_a_row_does_not_depend_on_its_batch(num_tokens: int) -> None:
+    logits, draws = _logits(24, num_tokens), _mixed_draws(24)
+    together = sample(logits, draws).tolist()
+    alone = [int(sample(logits[row : row + 1], draws[row : row + 1])) for row in range(24)]
+    assert alone == together
+    backwards = sample(logits.flip(0), draws[::-1]).tolist()
+    assert backwards[::-1] == together
+
+
+@pytest.mark.parametrize("num_tokens", [384, 1003, 49152])
+def test_probabilities_and_their_sums_have_the_same_bits_in_any_batch(num_tokens: int) -> None:
+    logits, temperature = _logits(17, num_tokens), torch.full((17,), 0.8).double()
+    together = probabilities(logits, temperature)
+    for first, last in [(0, 1), (3, 4), (5, 12), (1, 17)]:
+        part = probabilities(logits[first:last], temperature[first:last])
+        assert torch.equal(part, together[first:last])
+        assert torch.equal(part.cumsum(-1), together.cumsum(-1)[first:last])
+
+
+def test_sampling_leaves_the_logits_alone() -> None:
+    logits = _logits(5, 100)
+    before = logits.clone()
+    sample(logits, _mixed_draws(5))
+    assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-6])
+@pytest.mark.parametrize("top_p", [0.5, 1.0])
+def test_a_tiny_temperature_is_as_good_as_greedy(temperature: float, top_p: float) -> None:
+    logits = _logits(8, 100)
+    sampling = Sampling(temperature=temperature, top_p=top_p, seed=4)
+    assert torch.equal(sample(logits, _draws(sampling, 8)), logits.argmax(-1))
+
+
+def test_a_huge_temperature_reaches_every_token() -> None:
+    logits = torch.tensor([[50.0, 0.0, -50.0]]).expand(200, 3)
+    drawn = sample(logits, _draws(Sampling(temperature=1e300, seed=4), 200))
+    assert set(drawn.tolist()) == {0, 1, 2}
+
+
+def test_extreme_but_finite_logits_are_drawn_from() -> None:
+    logits = torch.tensor([[3e38, -3e38, 3e38]])
+    assert sample(logits, [Draw(sampling=Sampling(seed=1), position=0)]).item() in (0, 2)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_is_seen_and_disturbs_no_other(bad: float) -> None:
+    logits, draws = _logits(15, 2000), _mixed_draws(15)
+    expected = sample(logits, draws)
+    logits[4:9, 77] = bad
+    assert all_finite(logits).tolist() == [True] * 4 + [False] * 5 + [True] * 6
+    found = sample(logits, draws)
+    assert torch.equal(found[:4], expected[:4])
+    assert torch.equal(found[9:], expected[9:])
+
+
+def test_seed_output_index_and_position_each_change_the_number() -> None:
+    draws = [
+        Draw(sampling=Sampling(seed=seed), output_index=output_index, position=position)
+        for seed in (0, 1, -1, 1 << 32, (1 << 63) - 1)
+        for output_index in (0, 1)
+        for position in (0, 1, 4096)
+    ]
+    assert len(set(uniform_of(draws, _CPU).tolist())) == len(draws)
+
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(seed=11),
+        Sampling(temperature=0.6, seed=12),
+        Sampling(top_k=4, seed=13),
+        Sampling(temperature=2.0, top_p=0.5, seed=14),
+        Sampling(temperature=0.9, top_k=4, top_p=0.75, seed=15),
+    ],
+)
+def test_twenty_thousand_draws_follow_the_distribution(sampling: Sampling) -> None:
+    logits = _logits(12, seed=3, spread=1.0)
+    num_draws = 20_000
+    drawn = sample(logits.expand(num_draws, 12), _draws(sampling, num_draws))
+    counts = torch.bincount(drawn, minlength=12).tolist()
+    expected = [num_draws * prob for prob in _kept_probs(logits.tolist(), sampling)]
+    assert all(count == 0 for count, mean in zip(counts, expected, strict=True) if mean == 0)
+    terms = [
+        (count - mean) ** 2 / mean for count, mean in zip(counts, expected, strict=True) if mean
+    ]
+    degrees = len(terms) - 1
+    # Wilson and Hilferty's approximation of the quantile at p = 0.001.
+    limit = degrees * (1 - 2 / (9 * degrees) + 3.0902 * math.sqrt(2 / (9 * degrees))) ** 3
+    assert sum(terms) < limit
+
+
+def test_a_sequence_of_positions_follows_the_distribution_for_many_seeds() -> None:
+    probs = torch.tensor([0.5, 0.25, 0.125, 0.125])
+    draws = [
+        Draw(sampling=Sampling(seed=seed), position=position)
+        for seed in range(1000)
+        for position in range(20)
+    ]
+    drawn = sample(probs.log().expand(20_000, 4), draws)
+    counts = torch.bincount(drawn, minlength=4)
+    assert ((counts - 20_000 * probs) ** 2 / (20_000 * probs)).sum() < 16.27  # 3 degrees, p = 0.001

@@ -1,0 +1,181 @@
+"""A model without weights whose next token depends on every token of the context.
+
+Its KV cache holds, in each slot, the token and the position written there. The logits come from a
+hash of the context as it is read back through the block table: a wrong slot, block, position or
+chunk gives other tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from octavo.errors import OctavoError
+from services.worker.batch import Batch
+from services.worker.engine.engine import Engine, EngineConfig
+from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.sampling import sample
+from services.worker.engine.step_output import Finish, FinishReason, OutputItem
+from services.worker.engine.step_plan import Draw
+
+if TYPE_CHECKING:
+    from services.worker.models import Model
+
+VOCABULARY_SIZE = 50
+GREEDY = Sampling(temperature=0.0)
+ROOMY = EngineConfig(
+    num_blocks=200,
+    block_tokens=4,
+    max_step_tokens=64,
+    max_running=32,
+    max_waiting=64,
+    max_waiting_prompt_tokens=10_000,
+    max_context=100,
+)
+
+
+class ToyModel:
+    """Counts what it is asked for; `poison` is a token that makes the logits NaN."""
+
+    def __init__(self, poison: int | None = None) -> None:
+        self.config = SimpleNamespace(vocab_size=VOCABULARY_SIZE)
+        self.poison = poison
+        self.num_tokens_of_steps: list[int] = []
+        self.block_tokens = 0
+
+    def kv_bytes_per_block(self, block_tokens: int) -> int:
+        return 16 * block_tokens
+
+    def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> torch.Tensor:
+        self.block_tokens = block_tokens
+        return torch.full((num_blocks * block_tokens, 2), -1)  # token and position of each slot
+
+    def forward(self, batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
+        self.num_tokens_of_steps.append(len(batch.token_ids))
+        assert len(set(batch.slots.tolist())) == len(batch.slots), "two rows write one slot"
+        kv_cache[batch.slots, 0] = batch.token_ids
+        kv_cache[batch.slots, 1] = batch.positions
+        logits = {}
+        for sequence, length in enumerate(batch.context_lengths.tolist()):
+            positions = torch.arange(length)
+            blocks = batch.block_tables[sequence, positions // self.block_tokens]
+            read = kv_cache[blocks * self.block_tokens + positions % self.block_tokens]
+            assert torch.equal(read[:, 1], positions), "the cache is not what was written"
+            last_row = int(batch.query_starts[sequence + 1]) - 1
+            assert int(batch.positions[last_row]) == length - 1
+            logits[last_row] = self.logits(read[:, 0].tolist())
+        rows = [logits[row] for row in batch.logit_rows.tolist()]
+        return torch.stack(rows) if rows else torch.empty(0, VOCABULARY_SIZE)
+
+    def logits(self, context: Sequence[int]) -> torch.Tensor:
+        if self.poison in context:
+            return torch.full((VOCABULARY_SIZE,), torch.nan)
+        return toy_logits(context)
+
+
+def toy_logits(context: Sequence[int]) -> torch.Tensor:
+    """[VOCABULARY_SIZE] float32, a function of the whole context."""
+    generator = torch.Generator().manual_seed(zlib.crc32(repr(list(context)).encode()))
+    return torch.randn(VOCABULARY_SIZE, generator=generator) * 2
+
+
+class Clock:
+    """Time that stands still until told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_engine(
+    config: EngineConfig = ROOMY, *, model: ToyModel | None = None, clock: Clock | None = None
+) -> Engine:
+    """An engine on the toy model."""
+    return Engine(
+        model=cast("Model", model or ToyModel()), config=config, clock=clock or Clock()
+    )
+
+
+def submission(
+    key: int, prompt: Sequence[int] = (1, 2, 3), *, arrived_at: float = 1000.0, **fields: object
+) -> Submission:
+    """A submission, greedy unless told otherwise."""
+    made = Submission(
+        key=key,
+        request_id=f"request-{key}",
+        prompt_ids=tuple(prompt),
+        sampling=GREEDY,
+        arrived_at=arrived_at,
+    )
+    return dataclasses.replace(made, **fields)  # type: ignore[arg-type]  # names checked at run time
+
+
+def ids_alone(asked: Submission, context_limit: int) -> tuple[tuple[int, ...], Finish]:
+    """What the request must give, by the plainest loop there is: new ids, and the end."""
+    context = [*asked.prompt_ids, *asked.generated_ids]
+    num_before = len(context)
+    while True:
+        generated = context[len(asked.prompt_ids) :]
+        new = tuple(context[num_before:])
+        if generated and generated[-1] in asked.stop_ids:
+            return new, Finish(reason=FinishReason.STOP, stop_id=generated[-1])
+        if asked.max_tokens is not None and len(generated) >= asked.max_tokens:
+            return new, Finish(reason=FinishReason.LENGTH)
+        if len(context) >= context_limit:
+            return new, Finish(reason=FinishReason.CONTEXT_LENGTH)
+        draw = Draw(sampling=asked.sampling, position=len(context))
+        context.append(int(sample(toy_logits(context)[None], [draw])))
+
+
+class Answers:
+    """What came back for each key, checked as it comes."""
+
+    def __init__(self) -> None:
+        self.ids: dict[int, list[int]] = {}
+        self.started: set[int] = set()
+        self.ends: dict[int, Finish | OctavoError] = {}
+        self.last_items: dict[int, OutputItem] = {}
+
+    def add(self, items: Sequence[OutputItem]) -> None:
+        for item in items:
+            assert item.key not in self.ends, f"{item.key} goes on after its end"
+            assert not (item.started and item.key in self.started), f"{item.key} started twice"
+            if item.started:
+                self.started.add(item.key)
+            if item.token_ids:
+                assert item.key in self.started, f"{item.key} has tokens before its start"
+            self.ids.setdefault(item.key, []).extend(item.token_ids)
+            self.last_items[item.key] = item
+            end = item.finish or item.error
+            if end is not None:
+                assert item.finish is None or item.error is None
+                self.ends[item.key] = end
+
+    def finish_of(self, key: int) -> Finish:
+        """The finish of a request that ended without an error."""
+        end = self.ends[key]
+        assert isinstance(end, Finish), end
+        return end
+
+    def error_of(self, key: int) -> OctavoError:
+        """The error of a request that failed."""
+        end = self.ends[key]
+        assert isinstance(end, OctavoError), end
+        return end
+
+
+def run_to_end(engine: Engine, answers: Answers | None = None, *, max_steps: int = 5000) -> Answers:
+    """Step until there is no work."""
+    answers = answers or Answers()
+    for _ in range(max_steps):
+        if not engine.has_work:
+            return answers
+        answers.add(engine.step().items)
+    raise AssertionError(f"still at work after {max_steps} steps")
