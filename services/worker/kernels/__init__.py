@@ -1,0 +1,78 @@
+"""The operations that a model is made of, and the backend, chosen once.
+
+A backend is one object with these methods. `reference` is the specification: the others are tested
+equal to it by the same calls. T is the number of rows of a step, padded by `padded_rows`; a row's
+result never depends, in any bit, on T, on its place, or on what the other rows hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+import torch
+
+from services.worker.batch import Batch
+from services.worker.kernels.kv_cache import KVCache
+from services.worker.kernels.reference import ReferenceKernels
+
+# What a backend makes of a weight matrix, or of a step's attention: only the backend looks inside.
+PackedLinear: TypeAlias = Any
+AttentionPlan: TypeAlias = Any
+
+
+class Kernels(Protocol):
+    """The interface of a backend. 16-bit `dtype` below is the dtype of the activations."""
+
+    device: torch.device
+    dtype: torch.dtype
+    block_tokens_multiple: int  # what a KV block's tokens must divide
+
+    def padded_rows(self, num_rows: int) -> int:
+        """The rows that a step of `num_rows` tokens is padded to."""
+
+    def pack_linear(self, weight: torch.Tensor) -> PackedLinear:
+        """Lays out a matrix [out, in] for `linear`."""
+
+    def linear(self, x: torch.Tensor, weight: PackedLinear) -> torch.Tensor:
+        """x [T, in] times the matrix, accumulated in float32: [T, out], in dtype."""
+
+    def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Rows of `table` [vocabulary, hidden] for ids [T]: [T, hidden] float32."""
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        """x [T, hidden] float32, weight [hidden] float32: [T, hidden] in dtype."""
+
+    def rotary(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """x [T, heads, head_dim], cos and sin [T, 1, head_dim]: the same shape, float32."""
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """silu(gate) * up of gate_up [T, 2 * width]: [T, width] in dtype."""
+
+    def plan_attention(self, batch: Batch, cache: KVCache, num_heads: int) -> AttentionPlan:
+        """What every layer's attention of this step shares."""
+
+    def write_kv(
+        self,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layer: tuple[torch.Tensor, torch.Tensor],
+        plan: AttentionPlan,
+    ) -> None:
+        """Stores key and value [T, KV heads, head_dim] in the slots of the step's rows."""
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        layer: tuple[torch.Tensor, torch.Tensor],
+        plan: AttentionPlan,
+        scale: float,
+    ) -> torch.Tensor:
+        """Causal attention of query [T, heads, head_dim]: [T, heads * head_dim] in dtype."""
+
+
+def choose_kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
+    """The backend for this device and dtype of the activations."""
+    return ReferenceKernels(device, dtype)
+
+
+__all__ = ["AttentionPlan", "KVCache", "Kernels", "PackedLinear", "choose_kernels"]

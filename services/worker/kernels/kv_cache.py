@@ -1,0 +1,42 @@
+"""The paged memory of keys and values, and how one step's attention is laid over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KVCache:
+    """Keys and values of every layer, in blocks of `block_tokens` tokens.
+
+    storage: [layers, 2 (keys, values), KV heads, blocks, block_tokens, head_dim], the model's dtype.
+    A head's block is one contiguous piece, so that gathering blocks gives matrices ready to multiply.
+    """
+
+    storage: torch.Tensor
+
+    @property
+    def num_kv_heads(self) -> int:
+        """KV heads that this rank holds."""
+        return self.storage.shape[2]
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks that the allocator deals out."""
+        return self.storage.shape[3]
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of one block."""
+        return self.storage.shape[4]
+
+    @property
+    def head_dim(self) -> int:
+        """Elements of one head's key or value."""
+        return self.storage.shape[5]
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and the values of one layer, each [KV heads, blocks, block_tokens, head_dim]."""
+        return self.storage[index, 0], self.storage[index, 1]

@@ -1,0 +1,114 @@
+"""The specification of every operation, in plain torch: clear before fast.
+
+Two rules hold for every line:
+
+* Sums are accumulated in float32 and rounded once, to the dtype of the activations.
+* **Row invariance.** A row's bits do not depend on how many rows stand beside it, on its place
+  among them, or on what they hold. row_tiles.py and attention_plan.py say how.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from services.worker.batch import Batch
+from services.worker.kernels import reference_attention as attention
+from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, plan_attention
+from services.worker.kernels.kv_cache import KVCache
+from services.worker.kernels.row_tiles import (
+    SMALLEST_TILE,
+    RowFunction,
+    equal_row_tiles,
+    in_tiles,
+    row_function,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLinear:
+    """A packed matrix, and the sizes of tiles that rows may come in, largest first."""
+
+    function: RowFunction
+    row_tiles: tuple[int, ...]
+
+
+class ReferenceKernels:
+    """The operations of `Kernels`. Row invariance is promised on CPUs only."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.block_tokens_multiple = KEY_TILE
+        self._row_tiles: dict[torch.Size, tuple[int, ...]] = {}
+        self._tile_tokens: dict[tuple[int, int], int] = {}
+
+    def padded_rows(self, num_rows: int) -> int:
+        return -(-num_rows // SMALLEST_TILE) * SMALLEST_TILE
+
+    def pack_linear(self, weight: torch.Tensor) -> ReferenceLinear:
+        function = row_function(weight)
+        if self.device.type != "cpu":
+            return ReferenceLinear(function, (1,))
+        if weight.shape not in self._row_tiles:
+            width, dtype = weight.shape[1], weight.dtype
+            self._row_tiles[weight.shape] = equal_row_tiles(function, width, dtype)
+        return ReferenceLinear(function, self._row_tiles[weight.shape])
+
+    def linear(self, x: torch.Tensor, weight: ReferenceLinear) -> torch.Tensor:
+        if self.device.type != "cpu":
+            return weight.function(x)
+        return in_tiles(weight.function, x, weight.row_tiles)
+
+    def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        return F.embedding(ids, table).float()
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, equation 4)."""
+        return F.rms_norm(x, weight.shape, weight, eps).to(self.dtype)
+
+    def rotary(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Turns the pair (x[i], x[i + head_dim / 2]) by the angle i of the row (Su et al. 2021).
+
+        cos and sin are [T, 1, head_dim]: both halves hold the same angles, and the first half of
+        sin is negated, so that one roll by half a head serves both members of a pair.
+        """
+        x = x.float()
+        return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        gate, up = gate_up.float().chunk(2, dim=-1)
+        return F.silu(gate).mul_(up).to(self.dtype)
+
+    def plan_attention(self, batch: Batch, cache: KVCache, num_heads: int) -> AttentionPlan:
+        heads_per_kv_head = num_heads // cache.num_kv_heads
+        return plan_attention(
+            batch, cache, heads_per_kv_head, self._prefill_tokens(heads_per_kv_head, cache.head_dim)
+        )
+
+    def write_kv(
+        self,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layer: tuple[torch.Tensor, torch.Tensor],
+        plan: AttentionPlan,
+    ) -> None:
+        attention.write_kv(key, value, layer, plan)
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        layer: tuple[torch.Tensor, torch.Tensor],
+        plan: AttentionPlan,
+        scale: float,
+    ) -> torch.Tensor:
+        return attention.attend(query, layer, plan, scale).to(self.dtype)
+
+    def _prefill_tokens(self, heads_per_kv_head: int, head_dim: int) -> int:
+        """Tokens of a prompt whose queries share one matrix product: 1 where that changes bits."""
+        shape = (heads_per_kv_head, head_dim)
+        if shape not in self._tile_tokens:
+            self._tile_tokens[shape] = attention.equal_tile_tokens(*shape, device=self.device)
+        return self._tile_tokens[shape]

@@ -1,0 +1,158 @@
+"""Attention over paged keys and values, one path for prompts and for decoding, in plain torch.
+
+For a query q and the keys k_j, values v_j of one key tile t, in float32:
+
+    s_j = q . k_j * scale        m_t = max s_j        p_j = exp(s_j - m_t)
+    l_t = sum p_j                o_t = sum p_j v_j
+
+and over the tiles, in order, with m = max m_t and w_t = exp(m_t - m):
+
+    output = (sum w_t o_t) / (sum w_t l_t)
+
+which is softmax(s) v, split so that no sum depends on what else is in the step.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from services.worker.kernels.attention_plan import (
+    KEY_TILE,
+    QUERY_ROWS,
+    AttentionPlan,
+    TileBatch,
+)
+
+PREFILL_TOKENS = 32  # of a query tile: enough rows to keep the cores busy, few to waste
+# The score of a hidden key. Finite, so that a tile of hidden keys alone gives finite numbers (which
+# weigh exp(-1e30 - m) = 0) and no NaN; no true score comes near.
+_HIDDEN_SCORE = -1e30
+
+
+def write_kv(
+    key: torch.Tensor,  # [T, KV heads, head_dim]
+    value: torch.Tensor,
+    layer: tuple[torch.Tensor, torch.Tensor],
+    plan: AttentionPlan,
+) -> None:
+    """Stores the true rows. What overflowed is stored as the largest number instead: a hidden key
+    weighs exactly 0, but 0 x infinity would carry one request's overflow into another's sum."""
+    for cache, rows in zip(layer, (key, value), strict=True):
+        flat = rows[: plan.num_rows].to(cache.dtype).reshape(-1, cache.shape[-1])
+        cache.view(-1, cache.shape[-1]).index_copy_(0, plan.kv_rows, torch.nan_to_num_(flat))
+
+
+def attend(
+    query: torch.Tensor,  # [T, heads, head_dim]
+    layer: tuple[torch.Tensor, torch.Tensor],
+    plan: AttentionPlan,
+    scale: float,
+) -> torch.Tensor:
+    """Causal grouped attention; float32 [T, heads * head_dim], padding rows 0."""
+    query = query.float() * scale
+    result = query.new_zeros(query.shape[0], query.shape[1] * query.shape[2])
+    for tiles in plan.batches:
+        rows = _attend_tiles(query, layer, tiles, plan.heads_per_kv_head)
+        result.index_copy_(0, tiles.used_rows, rows.index_select(0, tiles.used))
+    return result
+
+
+def _attend_tiles(
+    query: torch.Tensor,
+    layer: tuple[torch.Tensor, torch.Tensor],
+    tiles: TileBatch,
+    heads_per_kv_head: int,
+) -> torch.Tensor:
+    """The outputs of all query tiles, [N x Q, heads * head_dim]."""
+    queries = _tile_queries(query, tiles, heads_per_kv_head)  # [N, KV heads, R, head_dim]
+    _, num_kv_heads, num_rows, head_dim = queries.shape
+    pair_queries = queries.index_select(0, tiles.pair_tiles)
+    keys, values = (_gather(cache, tiles.pair_blocks) for cache in layer)
+    scores = torch.bmm(pair_queries.view(-1, num_rows, head_dim), keys.transpose(1, 2))
+    scores = scores.view(-1, num_kv_heads, num_rows, KEY_TILE)
+    scores.masked_fill_(tiles.hidden, _HIDDEN_SCORE)
+    peaks = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(peaks).exp_()
+    sums = weights.sum(-1, keepdim=True)
+    outputs = torch.bmm(weights.view(-1, num_rows, KEY_TILE), values)
+    outputs = outputs.view(-1, num_kv_heads, num_rows, head_dim)
+    merged = _merge_key_tiles(peaks, sums, outputs, tiles.counts)
+    return _tile_rows(merged, tiles, heads_per_kv_head)
+
+
+def _tile_queries(
+    query: torch.Tensor,  # [T, heads, head_dim]
+    tiles: TileBatch,
+    heads_per_kv_head: int,
+) -> torch.Tensor:
+    """[N, KV heads, R, head_dim]: the rows of a matrix are tokens x heads of one KV head."""
+    head_dim, num_tokens = query.shape[2], tiles.tile_tokens
+    rows = query.index_select(0, tiles.token_rows)
+    rows = rows.view(
+        -1, num_tokens, query.shape[1] // heads_per_kv_head, heads_per_kv_head, head_dim
+    )
+    rows = rows.transpose(1, 2).flatten(2, 3)  # [N, KV heads, Q x heads of a KV head, head_dim]
+    return F.pad(rows, (0, 0, 0, tiles.num_rows - rows.shape[2]))
+
+
+def _tile_rows(outputs: torch.Tensor, tiles: TileBatch, heads_per_kv_head: int) -> torch.Tensor:
+    """The inverse: [N, KV heads, R, head_dim] -> [N x Q, heads * head_dim]."""
+    num_tiles, num_kv_heads, _, head_dim = outputs.shape
+    num_tokens = tiles.tile_tokens
+    rows = outputs[:, :, : num_tokens * heads_per_kv_head]
+    rows = rows.view(num_tiles, num_kv_heads, num_tokens, heads_per_kv_head, head_dim)
+    return rows.transpose(1, 2).reshape(num_tiles * num_tokens, -1)
+
+
+def _gather(cache: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
+    """The key tiles of a layer's keys or values: [P x KV heads, KEY_TILE, head_dim] float32."""
+    heads_and_blocks = cache.view(cache.shape[0] * cache.shape[1], -1)
+    gathered = heads_and_blocks.index_select(0, blocks).float()
+    return gathered.view(-1, KEY_TILE, cache.shape[-1])
+
+
+def _merge_key_tiles(
+    peaks: torch.Tensor,  # [P, KV heads, R, 1], as the sums
+    sums: torch.Tensor,
+    outputs: torch.Tensor,  # [P, KV heads, R, head_dim]
+    counts: tuple[int, ...],
+) -> torch.Tensor:
+    """Adds each query tile's pairs, key tile by key tile: [N, KV heads, R, head_dim]."""
+    if len(counts) == 1:
+        return outputs.div_(sums)
+    tile_peaks, tile_sums, tile_outputs = (
+        torch.split(parts, list(counts)) for parts in (peaks, sums, outputs)
+    )
+    peak = tile_peaks[0].clone()
+    for count, peaks_here in zip(counts, tile_peaks, strict=True):
+        torch.maximum(peak[:count], peaks_here, out=peak[:count])
+    scales = [(here - peak[: here.shape[0]]).exp_() for here in tile_peaks]
+    total, merged = tile_sums[0] * scales[0], tile_outputs[0] * scales[0]
+    for index in range(1, len(counts)):
+        count = counts[index]
+        total[:count] += tile_sums[index] * scales[index]
+        merged[:count] += tile_outputs[index] * scales[index]
+    return merged.div_(total)
+
+
+def equal_tile_tokens(heads_per_kv_head: int, head_dim: int, *, device: torch.device) -> int:
+    """PREFILL_TOKENS where a tile of that many tokens gives the bits of one-token tiles, else 1.
+
+    The matrix kernel is chosen by the number of rows; this compares the two that attention uses.
+    """
+    if device.type != "cpu":
+        return PREFILL_TOKENS
+    generator = torch.Generator().manual_seed(0)
+    few = -(-heads_per_kv_head // QUERY_ROWS) * QUERY_ROWS
+    many = -(-PREFILL_TOKENS * heads_per_kv_head // few) * few
+    query = torch.randn(2, many, head_dim, generator=generator)
+    keys = torch.randn(2, KEY_TILE, head_dim, generator=generator)
+    weights = torch.rand(2, many, KEY_TILE, generator=generator)
+    scores, outputs = torch.bmm(query, keys.transpose(1, 2)), torch.bmm(weights, keys)
+    for start in range(0, many, few):
+        rows = slice(start, start + few)
+        same_scores = torch.equal(torch.bmm(query[:, rows], keys.transpose(1, 2)), scores[:, rows])
+        if not same_scores or not torch.equal(torch.bmm(weights[:, rows], keys), outputs[:, rows]):
+            return 1
+    return PREFILL_TOKENS

@@ -1,0 +1,18 @@
+"""Root-mean-square normalisation."""
+
+from __future__ import annotations
+
+import torch
+
+from services.worker.layers.parts import Parts
+
+
+class RMSNorm:
+    """x [T, hidden] float32 -> [T, hidden] in the dtype of the activations."""
+
+    def __init__(self, parts: Parts, name: str) -> None:
+        self._kernels, self._eps = parts.kernels, parts.config.rms_norm_eps
+        self._weight = parts.weights.vector(name, size=parts.config.hidden_size)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._kernels.rms_norm(x, self._weight, self._eps)

@@ -1,0 +1,114 @@
+"""Llama (model_type "llama"): Llama 1 and 2, SmolLM2 and their like.
+
+Every model file has the same three names: PLACEMENT, how its matrices are dealt out to ranks;
+`DecoderLayer`; and `Decoder`, the network from token ids to logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from services.worker.checkpoint.placement import Placement
+from services.worker.layers.attention import PagedAttention, StepContext
+from services.worker.layers.embedding import Embedding, Head
+from services.worker.layers.linear import Linear
+from services.worker.layers.norm import RMSNorm
+from services.worker.layers.parts import Parts
+from services.worker.layers.rotary import RotaryTable
+
+PLACEMENT: Mapping[str, Placement] = {
+    "q_proj": "column",
+    "k_proj": "column",
+    "v_proj": "column",
+    "o_proj": "row",
+    "gate_proj": "column",
+    "up_proj": "column",
+    "down_proj": "row",
+}
+
+
+class SelfAttention:
+    """x [T, hidden] -> [T, hidden]."""
+
+    def __init__(self, parts: Parts, name: str, layer: int) -> None:
+        config = parts.config
+        width, kv_width = (n * config.head_dim for n in (config.num_heads, config.num_kv_heads))
+        self.qkv_proj = Linear(
+            parts,
+            [f"{name}.{part}_proj" for part in "qkv"],
+            rows=[width, kv_width, kv_width],
+            columns=config.hidden_size,
+            unit=config.head_dim,
+        )
+        self.attention = PagedAttention(parts, layer)
+        self.o_proj = Linear(
+            parts,
+            [f"{name}.o_proj"],
+            rows=[config.hidden_size],
+            columns=width,
+            unit=config.head_dim,
+        )
+
+    def __call__(self, x: torch.Tensor, step: StepContext) -> torch.Tensor:
+        return self.o_proj(self.attention(self.qkv_proj(x), step))
+
+
+class MLP:
+    """x [T, hidden] -> [T, hidden]: down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(self, parts: Parts, name: str) -> None:
+        config = parts.config
+        self.kernels = parts.kernels
+        self.gate_up_proj = Linear(
+            parts,
+            [f"{name}.gate_proj", f"{name}.up_proj"],
+            rows=[config.intermediate_size] * 2,
+            columns=config.hidden_size,
+        )
+        self.down_proj = Linear(
+            parts,
+            [f"{name}.down_proj"],
+            rows=[config.hidden_size],
+            columns=config.intermediate_size,
+        )
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.kernels.silu_mul(self.gate_up_proj(x)))
+
+
+class DecoderLayer:
+    """Adds attention and MLP to the residual stream [T, hidden] float32, in place."""
+
+    def __init__(self, parts: Parts, index: int) -> None:
+        name = f"model.layers.{index}"
+        self.input_norm = RMSNorm(parts, f"{name}.input_layernorm")
+        self.self_attn = SelfAttention(parts, f"{name}.self_attn", index)
+        self.post_attention_norm = RMSNorm(parts, f"{name}.post_attention_layernorm")
+        self.mlp = MLP(parts, f"{name}.mlp")
+
+    def __call__(self, hidden: torch.Tensor, step: StepContext) -> None:
+        hidden += self.self_attn(self.input_norm(hidden), step)
+        hidden += self.mlp(self.post_attention_norm(hidden))
+
+
+class Decoder:
+    """Token ids to logits."""
+
+    def __init__(self, parts: Parts) -> None:
+        config = parts.config
+        self.embed_tokens = Embedding(parts, "model.embed_tokens")
+        self.rotary = RotaryTable(config, parts.kernels.device)
+        self.layers = [DecoderLayer(parts, index) for index in range(config.num_layers)]
+        self.norm = RMSNorm(parts, "model.norm")
+        self.lm_head = Head(parts, "lm_head", tied_to=self.embed_tokens)
+
+    def __call__(
+        self, token_ids: torch.Tensor, step: StepContext, logit_rows: torch.Tensor
+    ) -> torch.Tensor:
+        """token_ids [T], logit_rows [rows], both padded: logits [rows, vocabulary] float32."""
+        hidden = self.embed_tokens(token_ids)
+        for layer in self.layers:
+            layer(hidden, step)
+        return self.lm_head(self.norm(hidden.index_select(0, logit_rows)))

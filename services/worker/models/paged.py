@@ -1,0 +1,71 @@
+"""A decoder with its paged cache: one step in, logits out. The same for every architecture."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+from octavo.errors import invalid_field
+from services.worker.batch import Batch
+from services.worker.kernels import Kernels, KVCache
+from services.worker.layers.attention import StepContext
+from services.worker.model_config import ModelConfig
+
+
+class Decoder(Protocol):
+    """What a model file's Decoder offers."""
+
+    def rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cos and sin of the rows."""
+
+    def __call__(
+        self, token_ids: torch.Tensor, step: StepContext, logit_rows: torch.Tensor
+    ) -> torch.Tensor:
+        """The logits of `logit_rows`."""
+
+
+class PagedModel:
+    """Implements `Model`: pads a step's rows as the kernels want them, and runs the decoder."""
+
+    def __init__(self, config: ModelConfig, kernels: Kernels, decoder: Decoder) -> None:
+        self.config = config
+        self.dtype = kernels.dtype
+        self._kernels = kernels
+        self._decoder = decoder
+
+    def kv_bytes_per_block(self, block_tokens: int) -> int:
+        config = self.config
+        per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+        return per_token * block_tokens * self.dtype.itemsize
+
+    def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> KVCache:
+        limit = self._kernels.block_tokens_multiple
+        if block_tokens < 1 or limit % block_tokens:
+            raise invalid_field("block_tokens", block_tokens, f"a divisor of {limit}")
+        config = self.config
+        shape = (
+            config.num_layers,
+            2,
+            config.num_kv_heads,
+            num_blocks,
+            block_tokens,
+            config.head_dim,
+        )
+        # Zeros: the system gives out the pages when they are first written.
+        return KVCache(storage=torch.zeros(shape, dtype=self.dtype, device=self._kernels.device))
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
+        kernels, num_rows = self._kernels, batch.token_ids.shape[0]
+        padding = (0, kernels.padded_rows(num_rows) - num_rows)
+        cos, sin = self._decoder.rotary(F.pad(batch.positions, padding))
+        plan = kernels.plan_attention(batch, kv_cache, self.config.num_heads)
+        step = StepContext(cos, sin, kv_cache, plan)
+        num_logits = batch.logit_rows.shape[0]
+        logit_padding = (0, kernels.padded_rows(num_logits) - num_logits)
+        logits = self._decoder(
+            F.pad(batch.token_ids, padding), step, F.pad(batch.logit_rows, logit_padding)
+        )
+        return logits[:num_logits]

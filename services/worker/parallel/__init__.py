@@ -1,0 +1,1 @@
+"""The ranks of one worker group, as the model's layers see them."""
