@@ -1,0 +1,108 @@
+# The verbs, the same for a person and for CI. Everything lands in .venv and the user's cache.
+#
+#   make setup    the environment, with everything that the verbs below need
+#   make serve    the product on this machine, with the default model    (ARGS="--http-port 9000")
+#   make test     all tests                                              (ARGS="tests/octavo -x")
+#   make check    formats, lint, types, imports, protos
+#   make stubs    octavo/v1 from protos/
+#   make bench    the benchmarks                                         (ARGS="decode")
+#
+# Which torch: the default is what the tests run on. Another build is asked for like this:
+#   make setup TORCH="torch==2.11.0 --index-url <PyTorch's index of the build for your device>"
+
+TORCH ?= torch==2.13.0
+# A CUDA build of torch brings the Triton it was made with; the default is pinned here.
+TRITON ?= $(if $(filter torch==2.13.0,$(TORCH)),triton==3.9.0)
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+SOURCES := octavo services gateway tests $(wildcard benchmarks)
+PROTOS := $(wildcard protos/octavo/v1/*.proto)
+READY := $(VENV)/octavo-ready
+
+.PHONY: help setup serve test check stubs bench model FORCE
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
+
+# ---- setup: runs again only when the dependencies or the choice of torch changed
+
+setup: $(READY)
+
+$(PYTHON):
+	@.ci/make-venv $(VENV)
+
+# Holds the choice of torch, and is only rewritten by another choice.
+$(VENV)/torch-choice: $(PYTHON) FORCE
+	@echo '$(TORCH) $(TRITON)' | cmp -s - $@ || echo '$(TORCH) $(TRITON)' > $@
+
+$(READY): pyproject.toml constraints.txt $(VENV)/torch-choice
+	@echo "setup 1/3: $(TORCH)"
+	@# Exactly and first: a range, met by another package's need, would fetch gigabytes of CUDA.
+	@$(PYTHON) -m pip install $(TORCH)
+	@echo "setup 2/3: the exact versions of constraints.txt"
+	@$(PYTHON) -m pip install -c constraints.txt hatchling
+	@$(PYTHON) -m pip install -c constraints.txt --no-build-isolation \
+	    -e '.[gateway,tokenizer,worker,dev]' $(TRITON)
+	@echo "setup 3/3: do the packages agree?"
+	@$(PYTHON) -m pip check
+	@touch $@
+
+model: $(READY)
+	@$(PYTHON) -m services.worker.tools.prepare >/dev/null
+
+# ---- the product and its tests
+
+serve: $(READY)
+	@$(PYTHON) -m octavo serve $(ARGS)
+
+test: model
+	@$(PYTHON) -m pytest $(ARGS)
+
+bench: model
+	@set -e; for name in $(or $(ARGS),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
+	    echo "benchmarks/$$name.py"; $(PYTHON) -m benchmarks.$$name; done
+
+# ---- the checks: independent of each other, so they run side by side
+
+CHECKS := check-format check-lint check-types check-imports check-stubs check-protos
+.PHONY: $(CHECKS)
+
+check: $(READY)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going $(CHECKS)
+	@echo "check: all passed"
+
+check-format:
+	@echo "ruff format"; $(BIN)/ruff format --check .
+
+check-lint:
+	@echo "ruff check"; $(BIN)/ruff check .
+
+check-types:
+	@echo "mypy"; $(BIN)/mypy $(SOURCES)
+
+check-imports:
+	@echo "lint-imports"; $(BIN)/lint-imports --no-logo
+
+check-stubs:
+	@echo "stubs"; rm -rf $(VENV)/stubs; mkdir $(VENV)/stubs
+	@$(call protoc,$(VENV)/stubs)
+	@diff -r --exclude=__init__.py --exclude=__pycache__ $(VENV)/stubs/octavo/v1 octavo/v1 \
+	    || { echo "octavo/v1 differs from protos/: run make stubs and commit it"; exit 1; }
+
+check-protos:
+	@echo "buf lint"; $(BIN)/buf lint protos
+	@BUF=$(BIN)/buf .ci/proto-breaking
+
+# ---- the stubs
+
+protoc = PATH="$(abspath $(BIN)):$$PATH" $(PYTHON) -m grpc_tools.protoc -Iprotos \
+	--python_out=$(1) --grpc_python_out=$(1) \
+	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+
+stubs: $(READY)
+	@$(call protoc,.)
