@@ -1,1 +1,1 @@
-"""The gateway: the public wire, gRPC and HTTP."""
+"""The gateway: takes requests over gRPC and HTTP, and brings tokenizer and workers together."""

@@ -1,0 +1,81 @@
+"""Bounds what is open at once: requests, and the bytes that they brought.
+
+Overload answers at once with RESOURCE_EXHAUSTED and a delay; nothing waits here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from octavo.errors import ResourceExhaustedError, UnavailableError
+
+RETRY_DELAY_MS = 1_000
+
+
+class Admission:
+    """Counts what is open."""
+
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._num_requests = 0
+        self._num_bytes = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def num_requests(self) -> int:
+        """Counts the requests that are open."""
+        return self._num_requests
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused because the process is about to end."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Refuses what is new from now on."""
+        self._draining = True
+
+    async def wait_until_idle(self) -> None:
+        """Returns once no request is open."""
+        await self._idle.wait()
+
+    @contextmanager
+    def admit(self, num_bytes: int) -> Iterator[None]:
+        """Holds a place for one request; raises where there is none."""
+        self._check(num_bytes)
+        self._num_requests += 1
+        self._num_bytes += num_bytes
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._num_requests -= 1
+            self._num_bytes -= num_bytes
+            if not self._num_requests:
+                self._idle.set()
+
+    def _check(self, num_bytes: int) -> None:
+        if self._draining:
+            raise UnavailableError(
+                "This gateway is about to end; another one takes requests.",
+                reason="DRAINING",
+                retry_delay_ms=RETRY_DELAY_MS,
+            )
+        if self._num_requests >= self._max_requests:
+            raise _full("open requests", self._num_requests, self._max_requests)
+        if self._num_bytes + num_bytes > self._max_bytes:
+            raise _full("bytes of open requests", self._num_bytes + num_bytes, self._max_bytes)
+
+
+def _full(what: str, value: int, limit: int) -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"The gateway has {value} {what}; its limit is {limit}.",
+        reason="GATEWAY_FULL",
+        metadata={"field": what.replace(" ", "_"), "value": str(value), "limit": str(limit)},
+        retry_delay_ms=RETRY_DELAY_MS,
+    )

@@ -1,0 +1,68 @@
+"""Runs a gateway: the gRPC door, the HTTP door and /metrics, until a signal; then the drain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+from gateway.assembly import Gateway
+from gateway.config import GatewaySettings
+from gateway.metrics import gateway_registry
+from gateway.openai.app import create_app, serve_http
+from octavo.metrics import MetricsServer
+from octavo.rpc.server import wait_for_shutdown
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoundPorts:
+    """The ports that a gateway listens on."""
+
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+
+
+async def run(settings: GatewaySettings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; OSError where a port is in use."""
+    gateway = Gateway(settings)
+    async with (
+        gateway.serving() as grpc_port,
+        _http_and_metrics(gateway, settings) as (http, metrics),
+    ):
+        ports = BoundPorts(http_port=http, grpc_port=grpc_port, metrics_port=metrics)
+        log.info("listening", host=settings.host, **asdict(ports))
+        if settings.ready_file is not None:
+            _write_ready_file(settings.ready_file, ports)
+        await wait_for_shutdown()
+        await gateway.drain()
+
+
+@asynccontextmanager
+async def _http_and_metrics(
+    gateway: Gateway, settings: GatewaySettings
+) -> AsyncIterator[tuple[int, int]]:
+    """The other two listeners, closed at the end; gives their ports."""
+    registry = gateway_registry(admission=gateway.admission, workers=gateway.workers)
+    metrics = MetricsServer.start(registry, settings.host, settings.metrics_port)
+    try:
+        http = await serve_http(create_app(gateway.generation), settings.host, settings.http_port)
+        try:
+            yield http.port, metrics.port
+        finally:
+            await http.close()
+    finally:
+        metrics.close()
+
+
+def _write_ready_file(path: Path, ports: BoundPorts) -> None:
+    """Writes beside and renames: whoever waits for the file never reads half of it."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(asdict(ports)), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,137 @@
+"""The checks that a request's fields go through: each takes the path as the client would write it
+and the value, and raises InvalidArgumentError naming field, value and limit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from octavo.errors import InvalidArgumentError, invalid_field
+
+Check = Callable[[str, Any], None]
+
+MAX_PROMPT_TOKENS = 2**20
+MAX_JSON_DEPTH = 32
+MAX_JSON_ITEMS = 10_000
+
+
+def whole_number(low: int, high: int) -> Check:
+    """An integer from low to high, both included."""
+
+    def check(field: str, value: Any) -> None:
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        if not is_integer or not low <= value <= high:
+            raise invalid_field(field, value, f"a whole number from {low} to {high}")
+
+    return check
+
+
+def number(low: float, high: float, *, low_included: bool = True) -> Check:
+    """A finite number from low (or above it) to high."""
+    limit = (
+        f"a number {'from' if low_included else 'above'} {low:g} {'' if low_included else 'and '}"
+    )
+    limit += f"{'to' if low_included else 'up to'} {high:g}"
+
+    def check(field: str, value: Any) -> None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not low <= value <= high:
+            raise invalid_field(field, value, limit)
+        if value == low and not low_included:
+            raise invalid_field(field, value, limit)
+
+    return check
+
+
+def flag(field: str, value: Any) -> None:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise invalid_field(field, value, "true or false")
+
+
+def text(min_bytes: int, max_bytes: int) -> Check:
+    """Valid Unicode of so many bytes in UTF-8."""
+
+    def check(field: str, value: Any) -> None:
+        num_bytes = utf8_length(field, value)
+        if not min_bytes <= num_bytes <= max_bytes:
+            raise invalid_field(field, f"{num_bytes} bytes", f"{min_bytes} to {max_bytes} bytes")
+
+    return check
+
+
+def matching(pattern: str, limit: str) -> Check:
+    """Text that the pattern matches as a whole."""
+    compiled = re.compile(pattern)
+
+    def check(field: str, value: Any) -> None:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise invalid_field(field, value, limit)
+
+    return check
+
+
+def list_of(check_item: Check, *, min_items: int = 0, max_items: int) -> Check:
+    """A list of so many items, each of which passes `check_item`."""
+
+    def check(field: str, value: Any) -> None:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise invalid_field(field, value, "a list")
+        if not min_items <= len(value) <= max_items:
+            raise invalid_field(field, f"{len(value)} items", f"{min_items} to {max_items} items")
+        for index, item in enumerate(value):
+            check_item(f"{field}[{index}]", item)
+
+    return check
+
+
+def token_ids(field: str, value: Any) -> None:
+    """Token ids, at least one; whether the vocabulary has them is checked against the model."""
+    if not 1 <= len(value) <= MAX_PROMPT_TOKENS:
+        raise invalid_field(field, f"{len(value)} ids", f"1 to {MAX_PROMPT_TOKENS} token ids")
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in value):
+        raise invalid_field(field, value, "a list of whole numbers")
+
+
+def json_object(field: str, value: Any) -> None:
+    """JSON of bounded depth and size, its numbers finite; walked without recursion."""
+    waiting: list[tuple[Any, int]] = [(value, 0)]
+    num_items = 0
+    while waiting:
+        item, depth = waiting.pop()
+        num_items += 1
+        if depth > MAX_JSON_DEPTH or num_items > MAX_JSON_ITEMS:
+            limit = f"at most {MAX_JSON_DEPTH} levels deep and {MAX_JSON_ITEMS} values"
+            raise invalid_field(field, "larger JSON", limit)
+        waiting.extend((inner, depth + 1) for inner in _inner_values(field, item))
+
+
+def utf8_length(field: str, value: Any) -> int:
+    """The length of a text in UTF-8; a lone surrogate has none."""
+    if not isinstance(value, str):
+        raise invalid_field(field, value, "text")
+    try:
+        return len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError as error:
+        raise invalid_field(field, value[error.start], "valid Unicode text") from None
+
+
+def _inner_values(field: str, value: Any) -> Sequence[Any]:
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise invalid_field(field, value, "JSON with finite numbers")
+    if isinstance(value, str):
+        utf8_length(field, value)
+    elif value is not None and not isinstance(value, bool | int | float):
+        raise _not_json(field, value)
+    return ()
+
+
+def _not_json(field: str, value: Any) -> InvalidArgumentError:
+    return invalid_field(field, type(value).__name__, "JSON")

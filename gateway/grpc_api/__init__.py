@@ -1,0 +1,1 @@
+"""The gRPC door: handlers of a few lines; protobuf stops here."""

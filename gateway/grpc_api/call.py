@@ -1,0 +1,54 @@
+"""What a gRPC call brings besides its message: arrival, deadline and request id."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+if TYPE_CHECKING:  # subscripts that exist in the stubs only
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+REQUEST_ID_KEY = "x-request-id"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One call. Times are on time.monotonic(); the deadline is None where the client has none."""
+
+    arrived_at: float
+    deadline_at: float | None
+    request_id: str | None
+
+    @classmethod
+    def of(cls, context: Context) -> Call:
+        """The call that `context` belongs to."""
+        now = time.monotonic()
+        remaining_s: float | None = context.time_remaining()
+        return cls(
+            arrived_at=now,
+            deadline_at=None if remaining_s is None else now + remaining_s,
+            request_id=_request_id(context),
+        )
+
+    @property
+    def timeout_s(self) -> float | None:
+        """What remains until the deadline; None where there is none."""
+        if self.deadline_at is None:
+            return None
+        return max(0.0, self.deadline_at - time.monotonic())
+
+
+def new_request_id() -> str:
+    """An id for a request that came without one."""
+    return f"req-{secrets.token_hex(12)}"
+
+
+def _request_id(context: Context) -> str | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY:
+            return value if isinstance(value, str) else value.decode("ascii", "replace")
+    return None

@@ -1,0 +1,144 @@
+"""From the public wire's requests to the gateway's own types. Checks nothing: validation does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import struct_pb2
+
+from gateway import request as domain
+from octavo.v1 import generation_pb2 as pb
+
+
+def generation_request_from_pb(
+    message: pb.GenerateRequest,
+    *,
+    request_id: str,
+    arrived_at: float,
+    deadline_at: float | None,
+) -> domain.GenerationRequest:
+    """`message` with the id, arrival and deadline that the call gave it."""
+    given = message.WhichOneof("input")
+    return domain.GenerationRequest(
+        request_id=request_id,
+        arrived_at=arrived_at,
+        deadline_at=deadline_at,
+        model=_given(message, "model"),
+        prompt=message.prompt if given == "prompt" else None,
+        token_ids=tuple(message.token_ids.ids) if given == "token_ids" else None,
+        chat=chat_from_pb(message.chat) if given == "chat" else None,
+        sampling=_sampling_from_pb(message.sampling),
+        stopping=_stopping_from_pb(message.stopping),
+        output=_output_from_pb(message.output),
+        constraint=_constraint_from_pb(message),
+        priority=_given(message, "priority"),
+        cache_salt=_given(message, "cache_salt"),
+    )
+
+
+def chat_from_pb(chat: pb.ChatInput) -> domain.Chat:
+    """A conversation."""
+    has_arguments = chat.HasField("template_arguments")
+    return domain.Chat(
+        messages=tuple(_message_from_pb(message) for message in chat.messages),
+        tools=tuple(_tool_from_pb(tool) for tool in chat.tools),
+        tool_choice=_tool_choice_from_pb(chat),
+        template_arguments=struct_from_pb(chat.template_arguments) if has_arguments else None,
+    )
+
+
+def struct_from_pb(struct: struct_pb2.Struct) -> Mapping[str, Any]:
+    """A Struct as plain values; the depth is bounded by what protobuf decodes (100 messages)."""
+    return {name: _value_from_pb(value) for name, value in struct.fields.items()}
+
+
+def _given(message: Any, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _all_given(message: Any, *fields: str) -> dict[str, Any]:
+    return {field: _given(message, field) for field in fields}
+
+
+def _value_from_pb(value: struct_pb2.Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return struct_from_pb(value.struct_value)
+    if kind == "list_value":
+        return [_value_from_pb(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _message_from_pb(message: pb.ChatMessage) -> domain.Message:
+    return domain.Message(
+        **_all_given(message, "role", "content", "name", "tool_call_id"),
+        tool_calls=tuple(
+            domain.ToolCall(**_all_given(call, "id", "name", "arguments"))
+            for call in message.tool_calls
+        ),
+    )
+
+
+def _tool_from_pb(tool: pb.Tool) -> domain.Tool:
+    return domain.Tool(**_all_given(tool, "name", "description", "parameters_schema", "strict"))
+
+
+def _tool_choice_from_pb(chat: pb.ChatInput) -> domain.ToolChoice | None:
+    if not chat.HasField("tool_choice"):
+        return None
+    mode = _given(chat.tool_choice, "mode")
+    names = pb.ToolChoiceMode.keys()
+    return domain.ToolChoice(
+        mode=None if mode is None else names[mode].removeprefix("TOOL_CHOICE_MODE_").lower(),
+        name=_given(chat.tool_choice, "name"),
+    )
+
+
+def _sampling_from_pb(sampling: pb.SamplingParameters) -> domain.Sampling:
+    return domain.Sampling(
+        **_all_given(
+            sampling,
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "frequency_penalty",
+            "presence_penalty",
+            "repetition_penalty",
+            "no_repeat_ngram",
+            "seed",
+            "n",
+        ),
+        logit_bias=dict(sampling.logit_bias),
+        bad_words=tuple(sampling.bad_words),
+        allowed_token_ids=tuple(sampling.allowed_token_ids),
+    )
+
+
+def _stopping_from_pb(stopping: pb.StoppingParameters) -> domain.Stopping:
+    return domain.Stopping(
+        **_all_given(
+            stopping, "max_tokens", "min_tokens", "ignore_eos", "include_stop", "time_limit_ms"
+        ),
+        stop=tuple(stopping.stop),
+        stop_token_ids=tuple(stopping.stop_token_ids),
+    )
+
+
+def _output_from_pb(output: pb.OutputOptions) -> domain.OutputOptions:
+    return domain.OutputOptions(
+        **_all_given(
+            output, "text", "token_ids", "logprobs", "top_logprobs", "prompt_logprobs", "echo"
+        )
+    )
+
+
+def _constraint_from_pb(message: pb.GenerateRequest) -> domain.Constraint | None:
+    if not message.HasField("constraint"):
+        return None
+    kind = message.constraint.WhichOneof("language")
+    if kind == "choice":
+        return domain.Constraint(kind=kind, value=tuple(message.constraint.choice.texts))
+    value = getattr(message.constraint, kind) if kind not in (None, "json_object") else None
+    return domain.Constraint(kind=kind or "", value=value)

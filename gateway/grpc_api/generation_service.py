@@ -1,0 +1,103 @@
+"""octavo.v1.GenerationService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from gateway.generation import Generation
+from gateway.grpc_api.call import Call, new_request_id
+from gateway.grpc_api.convert_event import GenerateAnswer, stream_response_to_pb
+from gateway.grpc_api.convert_request import chat_from_pb, generation_request_from_pb
+from gateway.grpc_api.session import Session
+from gateway.request import GenerationRequest
+from gateway.tokenization import Tokenization
+from octavo.v1 import generation_pb2 as pb
+from octavo.v1 import generation_pb2_grpc
+
+if TYPE_CHECKING:
+    from gateway.grpc_api.call import Context
+
+
+class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
+    """Errors are raised; the server's interceptor turns them into statuses."""
+
+    def __init__(
+        self, generation: Generation, tokenization: Tokenization, *, max_session_requests: int
+    ) -> None:
+        self._generation = generation
+        self._tokenization = tokenization
+        self._max_session_requests = max_session_requests
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+        """Generates everything and answers once."""
+        answer = GenerateAnswer()
+        async with aclosing(self._generation.generate(_request_of(request, context))) as events:
+            async for event in events:
+                answer.add(event)
+        return answer.to_pb()
+
+    async def StreamGenerate(
+        self, request: pb.GenerateRequest, context: Context
+    ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
+        """Generates and streams events."""
+        async with aclosing(self._generation.generate(_request_of(request, context))) as events:
+            async for event in events:
+                yield stream_response_to_pb(event)
+
+    async def OpenSession(
+        self, request_iterator: AsyncIterator[pb.OpenSessionRequest], context: Context
+    ) -> AsyncGenerator[pb.OpenSessionResponse, None]:
+        """Carries many requests on one stream."""
+        session = Session(
+            self._generation, Call.of(context), max_requests=self._max_session_requests
+        )
+        async with aclosing(session.run(request_iterator)) as responses:
+            async for response in responses:
+                yield response
+
+    async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
+        """Turns text into token ids."""
+        given = request.WhichOneof("input")
+        answer = await self._tokenization.tokenize(
+            model=_given(request, "model"),
+            text=request.text if given == "text" else None,
+            chat=chat_from_pb(request.chat) if given == "chat" else None,
+            add_special_tokens=_given(request, "add_special_tokens"),
+            token_bytes=request.token_bytes,
+            timeout_s=Call.of(context).timeout_s,
+        )
+        return pb.TokenizeResponse(
+            token_ids=answer.token_ids,
+            token_bytes=answer.token_bytes,
+            rendered_text=answer.rendered_text,
+            max_context_tokens=answer.max_context_tokens,
+        )
+
+    async def Detokenize(
+        self, request: pb.DetokenizeRequest, context: Context
+    ) -> pb.DetokenizeResponse:
+        """Turns token ids into text."""
+        text = await self._tokenization.detokenize(
+            tuple(request.token_ids),
+            model=_given(request, "model"),
+            skip_special_tokens=_given(request, "skip_special_tokens"),
+            timeout_s=Call.of(context).timeout_s,
+        )
+        return pb.DetokenizeResponse(text=text)
+
+
+def _request_of(message: pb.GenerateRequest, context: Context) -> GenerationRequest:
+    call = Call.of(context)
+    own_id = message.request_id if message.HasField("request_id") else call.request_id
+    return generation_request_from_pb(
+        message,
+        request_id=new_request_id() if own_id is None else own_id,
+        arrived_at=call.arrived_at,
+        deadline_at=call.deadline_at,
+    )
+
+
+def _given(message: Any, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None

@@ -1,0 +1,172 @@
+"""Many generations on one two-way stream, each with its own key and its own end.
+
+Each generation has a task that puts its events, one after the other, into a short queue that the
+stream is written from; while that queue is full, deltas merge in the generation's own buffer. The
+reader only starts and cancels: it never waits for a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import structlog
+
+from gateway.cancellation import Cancellation
+from gateway.events import Event, Usage
+from gateway.generation import Generation
+from gateway.grpc_api.call import Call, new_request_id
+from gateway.grpc_api.convert_event import session_response_to_pb
+from gateway.grpc_api.convert_request import generation_request_from_pb
+from gateway.request import GenerationRequest
+from octavo.errors import (
+    AlreadyExistsError,
+    InternalError,
+    OctavoError,
+    ResourceExhaustedError,
+    invalid_field,
+)
+from octavo.v1 import generation_pb2 as pb
+
+log = structlog.get_logger()
+
+QUEUE_EVENTS = 64
+RETRY_DELAY_MS = 500
+
+
+class Session:
+    """One OpenSession call."""
+
+    def __init__(self, generation: Generation, call: Call, *, max_requests: int) -> None:
+        self._generation = generation
+        self._call = call
+        self._max_requests = max_requests
+        self._open: dict[int, Cancellation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: OctavoError | None = None
+        self._written: asyncio.Queue[_Written | None] = asyncio.Queue(QUEUE_EVENTS)
+
+    async def run(
+        self, requests: AsyncIterator[pb.OpenSessionRequest]
+    ) -> AsyncGenerator[pb.OpenSessionResponse, None]:
+        """Answers `requests`. Ends once they have ended and every generation has; closing it
+        cancels every generation.
+        """
+        reader = asyncio.create_task(self._read(requests))
+        try:
+            while (written := await self._written.get()) is not None:
+                if written.ends_generation:
+                    self._open.pop(written.key, None)
+                yield session_response_to_pb(written.key, written.event)
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            await _end_all({reader, *self._tasks})
+
+    async def _read(self, requests: AsyncIterator[pb.OpenSessionRequest]) -> None:
+        """Starts and cancels until the client half-closes, then waits for the generations."""
+        try:
+            async for request in requests:
+                self._act(request)
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        except OctavoError as error:
+            self._failure = error
+        await self._written.put(None)
+
+    def _act(self, request: pb.OpenSessionRequest) -> None:
+        if not request.HasField("key"):
+            raise invalid_field("key", None, "a number that identifies the generation")
+        action = request.WhichOneof("action")
+        if action == "open":
+            self._start(request.key, request.open)
+        elif action == "cancel":
+            if (cancellation := self._open.get(request.key)) is not None:
+                cancellation.ask()
+        else:
+            raise invalid_field("action", None, "one of open and cancel")
+
+    def _start(self, key: int, message: pb.GenerateRequest) -> None:
+        refusal = self._refusal(key)
+        if refusal is None:
+            cancellation = self._open[key] = Cancellation()
+            work = self._generate(key, self._request(key, message), cancellation)
+        else:
+            work = self._put(key, refusal, ends_generation=False)
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _refusal(self, key: int) -> OctavoError | None:
+        """Why this open alone cannot start. A client that reads no refusals loses its session."""
+        if len(self._tasks) >= 2 * self._max_requests:
+            raise _full(self._max_requests, "open requests and unread refusals")
+        if key in self._open:
+            return AlreadyExistsError(
+                f"The key {key} is still open in this session.",
+                reason="KEY_OPEN",
+                metadata={"field": "key", "value": str(key)},
+            )
+        if len(self._open) >= self._max_requests:
+            return _full(self._max_requests, "open requests")
+        return None
+
+    def _request(self, key: int, message: pb.GenerateRequest) -> GenerationRequest:
+        """An id that came with the session's metadata serves all its requests, by key."""
+        if message.HasField("request_id"):
+            request_id = message.request_id
+        elif self._call.request_id is not None:
+            request_id = f"{self._call.request_id}:{key}"
+        else:
+            request_id = new_request_id()
+        return generation_request_from_pb(
+            message,
+            request_id=request_id,
+            arrived_at=time.monotonic(),
+            deadline_at=self._call.deadline_at,
+        )
+
+    async def _generate(
+        self, key: int, request: GenerationRequest, cancellation: Cancellation
+    ) -> None:
+        try:
+            async with aclosing(self._generation.generate(request, cancellation)) as events:
+                async for event in events:
+                    await self._put(key, event, ends_generation=isinstance(event, Usage))
+        except OctavoError as error:
+            await self._put(key, error, ends_generation=True)
+        except Exception:
+            log.exception("generation failed", request_id=request.request_id)
+            failure = InternalError("The server failed; its log holds the cause.")
+            await self._put(key, failure, ends_generation=True)
+
+    async def _put(self, key: int, event: Event | OctavoError, *, ends_generation: bool) -> None:
+        await self._written.put(_Written(key, event, ends_generation))
+
+
+class _Written:
+    """What is about to be written: an event, and whether its key is free after it."""
+
+    __slots__ = ("ends_generation", "event", "key")
+
+    def __init__(self, key: int, event: Event | OctavoError, ends_generation: bool) -> None:
+        self.key = key
+        self.event = event
+        self.ends_generation = ends_generation
+
+
+def _full(limit: int, what: str) -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"The session has too many {what}; a session may have {limit} open requests.",
+        reason="SESSION_FULL",
+        metadata={"limit": str(limit)},
+        retry_delay_ms=RETRY_DELAY_MS,
+    )
+
+
+async def _end_all(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

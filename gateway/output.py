@@ -1,0 +1,127 @@
+"""One output of a request: ids come from the worker, go through a decoder, and leave as deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.event_buffer import EventBuffer
+from gateway.events import Finished, FinishReason, Token
+from octavo.client.decode_stream import Decoder
+from octavo.client.tokenizer_types import Piece
+from octavo.client.worker_types import Finish
+from octavo.errors import OctavoError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputRules:
+    """What of an output the client wants to see."""
+
+    send_text: bool
+    send_tokens: bool
+    include_stop: bool
+
+
+class Output:
+    """The sink of one decoder. Without a decoder ids become tokens at once, and no text."""
+
+    def __init__(
+        self,
+        index: int,
+        rules: OutputRules,
+        events: EventBuffer,
+        *,
+        on_finished: Callable[[], None],
+        on_failed: Callable[[OctavoError], None],
+    ) -> None:
+        self.index = index
+        self.num_tokens = 0
+        self.is_finished = False
+        self.decoder: Decoder | None = None
+        self._rules = rules
+        self._events = events
+        self._on_finished = on_finished
+        self._on_failed = on_failed
+        self._worker_finish: Finish | None = None
+        self._num_hidden = 0
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the worker makes no more of it; its last text may still be on the way."""
+        return self.is_finished or self._worker_finish is not None
+
+    def receive(self, token_ids: Sequence[int], finish: Finish | None) -> None:
+        """Takes what the worker made. What comes after a stop text matched is dropped."""
+        if self.is_made or not (token_ids or finish):
+            return
+        self._worker_finish = finish
+        shown = self._shown(token_ids, finish)
+        self._num_hidden = len(token_ids) - len(shown)
+        if self.decoder is not None:
+            self.decoder.feed(shown, last=finish is not None)
+            return
+        self._emit(shown, "", ())
+        if finish is not None:
+            self._finish_as_worker(finish)
+
+    def decoded(self, piece: Piece) -> None:
+        """Takes the text of ids that were fed."""
+        if self.is_finished:
+            return
+        kept = piece.token_ids
+        if piece.stop is not None:
+            kept = kept[: piece.stop.token_index + 1]
+        self._emit(kept, piece.text, piece.token_bytes)
+        if piece.stop is not None:
+            self.finish(FinishReason.STOP, stop_text=piece.stop.text)
+        elif piece.last and self._worker_finish is not None:
+            self._finish_as_worker(self._worker_finish)
+
+    def fail(self, error: OctavoError) -> None:
+        """Takes the failure of the decoder."""
+        self._on_failed(error)
+
+    def finish(
+        self,
+        reason: FinishReason,
+        *,
+        stop_text: str | None = None,
+        stop_token_id: int | None = None,
+    ) -> None:
+        """Ends the output, once."""
+        if self.is_finished:
+            return
+        self.is_finished = True
+        self._events.add(
+            Finished(
+                output_index=self.index,
+                reason=reason,
+                stop_text=stop_text,
+                stop_token_id=stop_token_id,
+            )
+        )
+        self._on_finished()
+
+    def close(self) -> None:
+        """Drops the decoder."""
+        if self.decoder is not None:
+            self.decoder.close()
+
+    def _shown(self, token_ids: Sequence[int], finish: Finish | None) -> Sequence[int]:
+        """The ids that are part of the output: the stop id is one only where the client says so."""
+        ends_with_stop_id = finish is not None and finish.stop_token_id is not None
+        if ends_with_stop_id and not self._rules.include_stop:
+            return token_ids[:-1]
+        return token_ids
+
+    def _emit(self, ids: Sequence[int], text: str, token_bytes: Sequence[bytes]) -> None:
+        self.num_tokens += len(ids)
+        tokens: list[Token] = []
+        if self._rules.send_tokens:
+            padded = [*token_bytes, *[b""] * (len(ids) - len(token_bytes))]
+            tokens = [Token(id=i, bytes=b) for i, b in zip(ids, padded, strict=False)]
+        self._events.add_delta(self.index, text if self._rules.send_text else "", tokens)
+
+    def _finish_as_worker(self, finish: Finish) -> None:
+        self.num_tokens += self._num_hidden  # generated, though not shown
+        self.finish(FinishReason[finish.reason.name], stop_token_id=finish.stop_token_id)

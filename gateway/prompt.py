@@ -1,0 +1,34 @@
+"""From what the client wrote to token ids: the tokenizer renders and encodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.request import Chat, GenerationRequest
+from octavo.client.tokenizer import TokenizerClient
+from octavo.client.tokenizer_types import RenderedChat, TemplateMessage
+
+
+async def prompt_token_ids(
+    request: GenerationRequest, tokenizer: TokenizerClient, *, timeout_s: float | None
+) -> Sequence[int]:
+    """The ids of the request's input; ids that were given are taken as they are."""
+    if request.token_ids is not None:
+        return request.token_ids
+    if request.prompt is not None:
+        return await tokenizer.encode(request.prompt, timeout_s=timeout_s)
+    assert request.chat is not None
+    return (await render(request.chat, tokenizer, timeout_s=timeout_s)).token_ids
+
+
+async def render(
+    chat: Chat, tokenizer: TokenizerClient, *, timeout_s: float | None
+) -> RenderedChat:
+    """A conversation through the checkpoint's chat template."""
+    messages = [
+        TemplateMessage(role=message.role, content=message.content, name=message.name)
+        for message in chat.messages
+    ]
+    return await tokenizer.render_chat(
+        messages, template_arguments=chat.template_arguments, timeout_s=timeout_s
+    )

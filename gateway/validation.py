@@ -1,0 +1,208 @@
+"""What a request may ask for. One table drives the checks, the refusals and GetModel's answer.
+
+`ACCEPTED` names every field that this gateway honours by its path in GenerateRequest; a field that
+is set and not in it is refused by name. A path that names a message stands for all that is in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gateway.field_checks import (
+    Check,
+    flag,
+    json_object,
+    list_of,
+    matching,
+    number,
+    text,
+    token_ids,
+    utf8_length,
+    whole_number,
+)
+from gateway.model_card import Capabilities, ModelCard
+from gateway.request import Chat, GenerationRequest, Message
+from octavo.errors import InvalidArgumentError, invalid_field, unsupported_field
+
+MAX_OUTPUTS = 1
+MAX_STOP_TEXTS = 16
+MAX_STOP_TEXT_BYTES = 1_024
+MAX_STOP_TOKEN_IDS = 64
+MAX_MESSAGES = 4_096
+MAX_TIME_LIMIT_MS = 24 * 60 * 60 * 1_000
+MAX_UINT32 = 2**32 - 1
+# gRPC takes messages of 32 MiB; the texts that fit are bounded by `max_prompt_bytes` below that.
+_ANY_TEXT = text(0, 32 * 1024 * 1024)
+
+ACCEPTED: Mapping[str, Check] = {
+    "request_id": matching(r"[A-Za-z0-9._:-]{1,128}", "1 to 128 characters of [A-Za-z0-9._:-]"),
+    "model": text(1, 256),
+    "prompt": _ANY_TEXT,
+    "token_ids": token_ids,
+    "chat.messages.role": text(1, 64),
+    "chat.messages.content": _ANY_TEXT,
+    "chat.messages.name": text(1, 256),
+    "chat.template_arguments": json_object,
+    "sampling.temperature": number(0, 100),
+    "sampling.top_p": number(0, 1, low_included=False),
+    "sampling.top_k": whole_number(0, MAX_UINT32),
+    "sampling.seed": whole_number(-(2**63), 2**63 - 1),
+    "sampling.n": whole_number(1, MAX_OUTPUTS),
+    "stopping.max_tokens": whole_number(1, MAX_UINT32),
+    "stopping.stop": list_of(text(1, MAX_STOP_TEXT_BYTES), max_items=MAX_STOP_TEXTS),
+    "stopping.stop_token_ids": list_of(whole_number(0, MAX_UINT32), max_items=MAX_STOP_TOKEN_IDS),
+    "stopping.ignore_eos": flag,
+    "stopping.include_stop": flag,
+    "stopping.time_limit_ms": whole_number(1, MAX_TIME_LIMIT_MS),
+    "output.text": flag,
+    "output.token_ids": flag,
+    "priority": whole_number(-(2**31), 2**31 - 1),
+    "cache_salt": text(0, 256),
+}
+_NOT_FROM_THE_CLIENT = {"arrived_at", "deadline_at"}
+
+
+def capabilities(*, max_prompt_bytes: int, max_session_requests: int) -> Capabilities:
+    """What the table accepts, for GetModel."""
+    return Capabilities(
+        fields=tuple(ACCEPTED),
+        max_outputs=MAX_OUTPUTS,
+        max_top_logprobs=0,
+        max_stop_texts=MAX_STOP_TEXTS,
+        max_stop_text_bytes=MAX_STOP_TEXT_BYTES,
+        max_stop_token_ids=MAX_STOP_TOKEN_IDS,
+        max_prompt_bytes=max_prompt_bytes,
+        max_session_requests=max_session_requests,
+    )
+
+
+def check_request(request: GenerationRequest, *, max_prompt_bytes: int) -> None:
+    """Checks all that can be checked without knowing the model; raises InvalidArgumentError."""
+    _check_fields(request, "", "")
+    _check_input(request)
+    num_bytes = input_bytes(request)
+    if num_bytes > max_prompt_bytes and request.token_ids is None:
+        field = "prompt" if request.prompt is not None else "chat.messages"
+        raise invalid_field(field, f"{num_bytes} bytes", f"at most {max_prompt_bytes} bytes")
+
+
+def check_against_model(request: GenerationRequest, model: ModelCard) -> None:
+    """Checks what depends on the model: ids, length, chat template."""
+    if request.token_ids is not None:
+        check_prompt_length("token_ids", len(request.token_ids), model)
+        check_token_ids("token_ids", request.token_ids, model)
+    check_token_ids("stopping.stop_token_ids", request.stopping.stop_token_ids, model)
+    check_chat(request.chat, model)
+
+
+def check_chat(chat: Chat | None, model: ModelCard) -> None:
+    """A conversation needs a chat template."""
+    if chat is not None and not model.has_chat_template:
+        limit = "absent: the checkpoint brings no chat template"
+        raise invalid_field("chat", "a conversation", limit)
+
+
+def check_token_ids(field: str, ids: Sequence[int], model: ModelCard) -> None:
+    """Each id must be one of the model's."""
+    if ids and not 0 <= min(ids) <= max(ids) < model.vocabulary_size:
+        index = next(i for i, id_ in enumerate(ids) if not 0 <= id_ < model.vocabulary_size)
+        limit = f"a token id from 0 to {model.vocabulary_size - 1}"
+        raise invalid_field(f"{field}[{index}]", ids[index], limit)
+
+
+def check_prompt_length(field: str, num_tokens: int, model: ModelCard) -> None:
+    """The prompt must leave room for one token."""
+    limit = model.max_context_tokens - 1
+    if num_tokens > limit:
+        raise invalid_field(field, f"{num_tokens} tokens", f"at most {limit} tokens")
+    if num_tokens == 0:
+        raise invalid_field(field, "0 tokens", "text that makes at least one token")
+
+
+def input_field(request: GenerationRequest) -> str:
+    """The name of the field that holds what to continue."""
+    return next(
+        name for name in ("prompt", "token_ids", "chat") if getattr(request, name) is not None
+    )
+
+
+def input_bytes(request: GenerationRequest) -> int:
+    """The bytes that the request's input takes, for limits and admission."""
+    if request.token_ids is not None:
+        return 4 * len(request.token_ids)
+    if request.prompt is not None:
+        return utf8_length("prompt", request.prompt)
+    assert request.chat is not None
+    return chat_bytes(request.chat)
+
+
+def chat_bytes(chat: Chat) -> int:
+    """The bytes of all texts of a conversation."""
+    texts = (part for m in chat.messages for part in (m.role, m.content, m.name))
+    return sum(utf8_length("chat.messages", part) for part in texts if part is not None)
+
+
+def check_chat_fields(chat: Chat, *, max_prompt_bytes: int) -> None:
+    """Checks a conversation by itself, as Tokenize takes it."""
+    _check_fields(chat, "chat", "chat")
+    _check_messages(chat.messages)
+    if (num_bytes := chat_bytes(chat)) > max_prompt_bytes:
+        raise invalid_field(
+            "chat.messages", f"{num_bytes} bytes", f"at most {max_prompt_bytes} bytes"
+        )
+
+
+def _check_fields(message: Any, path: str, shown_path: str) -> None:
+    """Checks each field that is set. `shown_path` is `path` with the indexes of lists."""
+    for field in dataclasses.fields(message):
+        value = getattr(message, field.name)
+        if field.name in _NOT_FROM_THE_CLIENT or _is_absent(value):
+            continue
+        inner = f"{path}.{field.name}" if path else field.name
+        shown = f"{shown_path}.{field.name}" if shown_path else field.name
+        if inner in ACCEPTED:
+            ACCEPTED[inner](shown, value)
+        elif not any(accepted.startswith(f"{inner}.") for accepted in ACCEPTED):
+            raise unsupported_field(inner)
+        else:
+            for indexed, item in _messages(shown, value):
+                _check_fields(item, inner, indexed)
+
+
+def _is_absent(value: Any) -> bool:
+    is_list = isinstance(value, Sequence | Mapping) and not isinstance(value, str)
+    return value is None or (is_list and len(value) == 0)
+
+
+def _messages(shown: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Sequence):
+        return [(shown, value)]
+    return ((f"{shown}[{index}]", item) for index, item in enumerate(value))
+
+
+def _check_input(request: GenerationRequest) -> None:
+    inputs = [n for n in ("prompt", "token_ids", "chat") if getattr(request, n) is not None]
+    if len(inputs) != 1:
+        given = " and ".join(inputs) or "absent"
+        raise invalid_field("input", given, "exactly one of prompt, token_ids and chat")
+    if request.token_ids is not None:
+        token_ids("token_ids", request.token_ids)
+    if request.chat is not None:
+        _check_messages(request.chat.messages)
+
+
+def _check_messages(messages: Sequence[Message]) -> None:
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        limit = f"1 to {MAX_MESSAGES} messages"
+        raise invalid_field("chat.messages", f"{len(messages)} messages", limit)
+    for index, message in enumerate(messages):
+        if message.role is None:
+            raise _absent(f"chat.messages[{index}].role", "the role that speaks")
+        if message.content is None:
+            raise _absent(f"chat.messages[{index}].content", "text")
+
+
+def _absent(field: str, limit: str) -> InvalidArgumentError:
+    return invalid_field(field, None, limit)

@@ -1,0 +1,106 @@
+"""What a worker group says about itself and its work, without protobuf."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from octavo.errors import OctavoError
+
+
+class FinishReason(enum.Enum):
+    """Why an output ended in a worker, which knows no text."""
+
+    STOP = "STOP"
+    LENGTH = "LENGTH"
+    CONTEXT_LENGTH = "CONTEXT_LENGTH"
+    TIME_LIMIT = "TIME_LIMIT"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedSampling:
+    """How the next token is drawn, with all defaults resolved."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """One request for a worker. Times are what remains, in milliseconds; None means no limit."""
+
+    request_id: str
+    prompt_token_ids: Sequence[int]
+    sampling: ResolvedSampling
+    stop_token_ids: Sequence[int] = ()
+    max_tokens: int | None = None
+    time_limit_ms: int | None = None
+    deadline_ms: int | None = None
+    priority: int = 0
+    cache_salt: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finish:
+    """How an output ended; a stop id is the last of its item's ids."""
+
+    reason: FinishReason
+    stop_token_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Times of a request in milliseconds, as the worker measured them."""
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputItem:
+    """What is new for one output. `num_cached_prompt_tokens` is set in a request's first item only,
+    `timings` in its last, `error` where the whole request failed.
+    """
+
+    output_index: int
+    token_ids: Sequence[int]
+    num_cached_prompt_tokens: int | None = None
+    finish: Finish | None = None
+    error: OctavoError | None = None
+    timings: Timings | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """How busy a worker group was after its last step."""
+
+    step: int = 0
+    running: int = 0
+    waiting: int = 0
+    waiting_prompt_tokens: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerDescription:
+    """What GetWorker answers. A default that the checkpoint does not name is None."""
+
+    worker_id: str
+    instance_id: str
+    model: str
+    max_context_tokens: int
+    vocabulary_size: int
+    eos_token_ids: Sequence[int]
+    default_temperature: float | None
+    default_top_p: float | None
+    default_top_k: int | None
+    checkpoint_fingerprint: str
+    tokenizer_fingerprint: str
+    numerics_fingerprint: str
