@@ -26,9 +26,12 @@ def end_by_time(request: Request, now: float) -> Finish | OctavoError | None:
     """How the request ends because of the clock: the limit that passed first decides."""
     deadline_at = request.submission.deadline_at
     expires_at = request.submission.expires_at
-    if expires_at is not None and expires_at <= now:
-        if deadline_at is None or expires_at < deadline_at:
-            return Finish(reason=FinishReason.TIME_LIMIT)
+    if (
+        expires_at is not None
+        and expires_at <= now
+        and (deadline_at is None or expires_at < deadline_at)
+    ):
+        return Finish(reason=FinishReason.TIME_LIMIT)
     if deadline_at is not None and deadline_at <= now:
         return DeadlineExceededError(
             f"The deadline passed after {request.num_generated} tokens of output.",

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
-import torch
 
 from octavo.errors import InvalidArgumentError
 from services.worker.engine.engine_config import EngineConfig
@@ -22,9 +19,7 @@ from services.worker.engine.request import Submission
 from services.worker.engine.runner import Runner
 from services.worker.engine.scheduler import Scheduler
 from services.worker.engine.step_output import Load, StepOutput
-
-if TYPE_CHECKING:
-    from services.worker.models import Model
+from services.worker.models import Model
 
 __all__ = ["Engine", "EngineConfig"]
 
@@ -37,20 +32,13 @@ class Engine:
         *,
         model: Model,
         config: EngineConfig,
-        device: torch.device | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`device` is where the model is (None: the CPU); `clock` gives seconds, and is the one
-        that the times of submissions are on."""
+        """`clock` gives seconds; the times of submissions are on it."""
         self._config = config
         self._vocabulary_size = model.config.vocab_size
         self._scheduler = Scheduler(config)
-        self._runner = Runner(
-            model,
-            num_blocks=config.num_blocks,
-            block_tokens=config.block_tokens,
-            device=device or torch.device("cpu"),
-        )
+        self._runner = Runner(model, num_blocks=config.num_blocks, block_tokens=config.block_tokens)
         self._clock = clock
 
     @property

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from services.worker.batch import Batch
 from services.worker.engine.sampling import all_finite, sample
 from services.worker.engine.step_plan import Chunk, StepPlan
-
-if TYPE_CHECKING:
-    from services.worker.models import Model
+from services.worker.models import Model
 
 
 class Runner:
     """The model and its KV cache, on this rank's device."""
 
-    def __init__(
-        self, model: Model, *, num_blocks: int, block_tokens: int, device: torch.device
-    ) -> None:
+    def __init__(self, model: Model, *, num_blocks: int, block_tokens: int) -> None:
         self._model = model
         self._kv_cache = model.allocate_kv_cache(num_blocks, block_tokens)
         self._block_tokens = block_tokens
-        self._device = device
 
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> list[int | None]:
@@ -33,7 +26,9 @@ class Runner:
         """
         if not plan.chunks:
             return []
-        batch = build_batch(plan, block_tokens=self._block_tokens, device=self._device)
+        batch = build_batch(
+            plan, block_tokens=self._block_tokens, device=self._kv_cache.storage.device
+        )
         logits = self._model.forward(batch, self._kv_cache)  # [L, vocabulary] float32
         draws = plan.draws
         assert logits.shape[0] == len(draws), f"{len(draws)} rows wanted, {logits.shape[0]} given"
@@ -42,8 +37,7 @@ class Runner:
         token_ids = sample(logits, draws).tolist()
         drawable = all_finite(logits).tolist()
         return [
-            token_id if good else None
-            for token_id, good in zip(token_ids, drawable, strict=True)
+            token_id if good else None for token_id, good in zip(token_ids, drawable, strict=True)
         ]
 
 

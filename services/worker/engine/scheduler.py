@@ -210,7 +210,8 @@ class Scheduler:
 
     def postprocess(self, drawn: Sequence[int | None], now: float) -> tuple[OutputItem, ...]:
         """Take in what the step has drawn, one id (None: no finite logits) for each of the plan's
-        draws; returns what is new since the last step."""
+        draws; returns what is new since the last step.
+        """
         remaining = iter(drawn)
         for request, chunk in self._scheduled:
             request.num_computed = chunk.end

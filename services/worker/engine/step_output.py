@@ -39,7 +39,8 @@ class Timings:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputItem:
     """What is new for one request. `started` comes once, with its first item; `finish` or `error`
-    ends it and `timings` comes with the end."""
+    ends it and `timings` comes with the end.
+    """
 
     key: int
     token_ids: tuple[int, ...] = ()

@@ -28,8 +28,8 @@ class Draw:
 class Chunk:
     """Tokens of one sequence that one step runs: a part of its prompt, or the token drawn last.
 
-        positions   0 ........ start ............. start + len(token_ids)
-                    in the KV cache | computed now | drawn, if `draw` is given
+    positions   0 ........ start ............. start + len(token_ids)
+                in the KV cache | computed now | drawn, if `draw` is given
     """
 
     token_ids: tuple[int, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -140,7 +141,9 @@ def test_a_prompt_id_does_not_stop_anything() -> None:
     ids, _ = ids_alone(submission(1, max_tokens=3), ROOMY.context_limit)
     prompt_id = next(id for id in range(50) if id not in ids)
     engine = make_engine()
-    engine.submit(submission(1, [1, 2, 3], max_tokens=3, stop_ids=frozenset({3, prompt_id} - {*ids})))
+    engine.submit(
+        submission(1, [1, 2, 3], max_tokens=3, stop_ids=frozenset({3, prompt_id} - {*ids}))
+    )
     assert run_to_end(engine).finish_of(1).reason is FinishReason.LENGTH
 
 
@@ -171,9 +174,7 @@ def test_a_cache_smaller_than_the_context_ends_an_output_when_it_is_full() -> No
         ({"generated_ids": (4_000_000_000,)}, "generated", "the id 4000000000"),
     ],
 )
-def test_ids_that_can_never_run_are_refused(
-    fields: dict[str, object], field: str, value: str
-) -> None:
+def test_ids_that_can_never_run_are_refused(fields: dict[str, Any], field: str, value: str) -> None:
     engine = make_engine()
     engine.submit(submission(1, **fields))
     assert engine.has_work
@@ -278,7 +279,11 @@ def test_a_deadline_fails_the_request_also_in_the_queue() -> None:
 def test_of_two_limits_that_passed_the_earlier_decides(first: str) -> None:
     clock = Clock()
     engine = make_engine(clock=clock)
-    limits = {"expires_at": clock.now + 2, "deadline_at": clock.now + 2, first: clock.now + 1}
+    limits: dict[str, Any] = {
+        "expires_at": clock.now + 2,
+        "deadline_at": clock.now + 2,
+        first: clock.now + 1,
+    }
     engine.submit(submission(1, **limits))
     clock.now += 3
     answers = run_to_end(engine)

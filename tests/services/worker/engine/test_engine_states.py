@@ -3,6 +3,7 @@ no block leaks, every request ends once, with the tokens that it has alone."""
 
 from __future__ import annotations
 
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -80,7 +81,7 @@ class EngineMachine(RuleBasedStateMachine):
     )
     def submit(
         self, prompt: list[int], generated: list[int], time_limit: int | None, deadline: int | None,
-        **fields: object,
+        **fields: Any,
     ) -> None:  # fmt: skip
         made = submission(
             len(self.asked),
@@ -161,9 +162,7 @@ class EngineMachine(RuleBasedStateMachine):
         for key, asked in self.asked.items():
             self._check_answer(asked, self.answers.ids[key], self.answers.ends[key])
 
-    def _check_answer(
-        self, asked: Submission, ids: list[int], end: Finish | OctavoError
-    ) -> None:
+    def _check_answer(self, asked: Submission, ids: list[int], end: Finish | OctavoError) -> None:
         alone, finish = ids_alone(asked, self.config.context_limit)
         assert tuple(ids) == alone[: len(ids)]
         if isinstance(end, DeadlineExceededError):
@@ -208,5 +207,4 @@ def test_the_machine_checks_what_it_says() -> None:
     request = engine._scheduler.running[0]
     request.block_table.reverse()
     with pytest.raises(AssertionError, match="the cache is not what was written"):
-        for _ in range(5):
-            engine.step()
+        engine.step()

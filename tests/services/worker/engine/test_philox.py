@@ -41,7 +41,7 @@ def test_uniform_fills_the_unit_interval_evenly() -> None:
     counter = torch.zeros(20_000, 4, dtype=torch.int64)
     counter[:, 0] = torch.arange(20_000)
     numbers = uniform(counter, torch.tensor([[7, 9]]).expand(20_000, 2))
-    assert 0 <= numbers.min() and numbers.max() < 1
+    assert numbers.min() >= 0 and numbers.max() < 1
     counts = torch.histc(numbers, bins=50, min=0, max=1)
     chi_square = ((counts - 400) ** 2 / 400).sum().item()
     assert chi_square < 85.4  # 49 degrees of freedom, p = 0.001

@@ -68,7 +68,9 @@ def test_tokens_are_those_of_the_oracle(temperature: float, top_k: int, top_p: f
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=99)
     logits = _logits(40, 60)
     draws = _draws(sampling, 40)
-    expected = [_token_by_oracle(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)]
+    expected = [
+        _token_by_oracle(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)
+    ]
     assert sample(logits, draws).tolist() == expected
 
 
@@ -78,7 +80,14 @@ def test_top_p_keeps_the_token_that_reaches_it() -> None:
     def kept(top_p: float) -> int:
         return int(count_kept(probs, torch.tensor([0]), torch.tensor([top_p]).double()))
 
-    assert [kept(0.0), kept(0.3), kept(0.5), kept(0.51), kept(0.75), kept(0.8)] == [1, 1, 1, 2, 2, 3]
+    assert [kept(0.0), kept(0.3), kept(0.5), kept(0.51), kept(0.75), kept(0.8)] == [
+        1,
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
 
 
 def test_top_p_counts_shares_of_what_top_k_left() -> None:
@@ -178,7 +187,6 @@ def test_seed_output_index_and_position_each_change_the_number() -> None:
         for position in (0, 1, 4096)
     ]
     assert len(set(uniform_of(draws, _CPU).tolist())) == len(draws)
-
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,15 @@ def test_load_counts_what_there_is() -> None:
     load = scheduler.load
     assert (load.step, load.num_running, load.num_waiting) == (1, 1, 1)
     assert (load.num_waiting_prompt_tokens, load.num_used_blocks, load.num_blocks) == (5, 2, 200)
+
+
+def test_a_higher_priority_takes_the_blocks_of_a_lower_one() -> None:
+    config = dataclasses.replace(ROOMY, num_blocks=10, max_context=40)
+    scheduler = Scheduler(config)
+    scheduler.submit(submission(1, range(8), priority=1), 0)
+    scheduler.submit(submission(2, range(16), priority=0), 0)
+    _step(scheduler)
+    scheduler.submit(submission(3, range(20), priority=1), 0)
+    _step(scheduler)
+    assert _running_keys(scheduler) == [1, 3]
+    assert scheduler.waiting.first.key == 2

@@ -11,7 +11,7 @@ import dataclasses
 import zlib
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import torch
 
@@ -22,9 +22,7 @@ from services.worker.engine.request import Sampling, Submission
 from services.worker.engine.sampling import sample
 from services.worker.engine.step_output import Finish, FinishReason, OutputItem
 from services.worker.engine.step_plan import Draw
-
-if TYPE_CHECKING:
-    from services.worker.models import Model
+from services.worker.models import KVCache, Model
 
 VOCABULARY_SIZE = 50
 GREEDY = Sampling(temperature=0.0)
@@ -51,20 +49,22 @@ class ToyModel:
     def kv_bytes_per_block(self, block_tokens: int) -> int:
         return 16 * block_tokens
 
-    def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> torch.Tensor:
+    def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> KVCache:
         self.block_tokens = block_tokens
-        return torch.full((num_blocks * block_tokens, 2), -1)  # token and position of each slot
+        # The token and the position of each slot.
+        return KVCache(storage=torch.full((num_blocks * block_tokens, 2), -1))
 
-    def forward(self, batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
         self.num_tokens_of_steps.append(len(batch.token_ids))
         assert len(set(batch.slots.tolist())) == len(batch.slots), "two rows write one slot"
-        kv_cache[batch.slots, 0] = batch.token_ids
-        kv_cache[batch.slots, 1] = batch.positions
+        slots = kv_cache.storage
+        slots[batch.slots, 0] = batch.token_ids
+        slots[batch.slots, 1] = batch.positions
         logits = {}
         for sequence, length in enumerate(batch.context_lengths.tolist()):
             positions = torch.arange(length)
             blocks = batch.block_tables[sequence, positions // self.block_tokens]
-            read = kv_cache[blocks * self.block_tokens + positions % self.block_tokens]
+            read = slots[blocks * self.block_tokens + positions % self.block_tokens]
             assert torch.equal(read[:, 1], positions), "the cache is not what was written"
             last_row = int(batch.query_starts[sequence + 1]) - 1
             assert int(batch.positions[last_row]) == length - 1
@@ -98,13 +98,11 @@ def make_engine(
     config: EngineConfig = ROOMY, *, model: ToyModel | None = None, clock: Clock | None = None
 ) -> Engine:
     """An engine on the toy model."""
-    return Engine(
-        model=cast("Model", model or ToyModel()), config=config, clock=clock or Clock()
-    )
+    return Engine(model=cast(Model, model or ToyModel()), config=config, clock=clock or Clock())
 
 
 def submission(
-    key: int, prompt: Sequence[int] = (1, 2, 3), *, arrived_at: float = 1000.0, **fields: object
+    key: int, prompt: Sequence[int] = (1, 2, 3), *, arrived_at: float = 1000.0, **fields: Any
 ) -> Submission:
     """A submission, greedy unless told otherwise."""
     made = Submission(
@@ -114,7 +112,7 @@ def submission(
         sampling=GREEDY,
         arrived_at=arrived_at,
     )
-    return dataclasses.replace(made, **fields)  # type: ignore[arg-type]  # names checked at run time
+    return dataclasses.replace(made, **fields)
 
 
 def ids_alone(asked: Submission, context_limit: int) -> tuple[tuple[int, ...], Finish]:

@@ -1,0 +1,92 @@
+"""The engine on a real network: the same ids, bit for bit, whatever else runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from services.worker.engine.engine import Engine, EngineConfig
+from services.worker.engine.request import Sampling, Submission
+from services.worker.models import Model, load_model
+from tests.services.worker.engine.toy_model import Answers, run_to_end, submission
+
+_CHECKPOINTS = Path(__file__).parents[3] / "fixtures" / "checkpoints"
+_CONFIG = EngineConfig(
+    num_blocks=1000,
+    block_tokens=16,
+    max_step_tokens=512,
+    max_running=32,
+    max_waiting=64,
+    max_waiting_prompt_tokens=100_000,
+    max_context=512,
+)
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=str)
+def model(request: pytest.FixtureRequest) -> Model:
+    return load_model(_CHECKPOINTS / "fmo-l0", device=torch.device("cpu"), dtype=request.param)
+
+
+def _run(model: Model, config: EngineConfig, asked: list[Submission]) -> tuple[Engine, Answers]:
+    engine = Engine(model=model, config=config, clock=lambda: 1000.0)
+    for one in asked:
+        engine.submit(one)
+    return engine, run_to_end(engine)
+
+
+def _mixed_requests(count: int, sampling: Sampling, max_tokens: int) -> list[Submission]:
+    """Prompts of 5 to 400 ids."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = [5 + 395 * key * key // (count - 1) ** 2 for key in range(count)]
+    return [
+        submission(
+            key,
+            torch.randint(3, 259, (length,), generator=generator).tolist(),
+            sampling=dataclasses.replace(sampling, seed=key),
+            max_tokens=max_tokens,
+        )
+        for key, length in enumerate(lengths)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(temperature=0.0), Sampling(temperature=1.0, top_p=0.95)],
+    ids=["greedy", "random"],
+)
+def test_32_at_once_give_what_each_gives_alone(model: Model, sampling: Sampling) -> None:
+    asked = _mixed_requests(32, sampling, max_tokens=64)
+    alone: dict[int, list[int]] = {}
+    for one in asked:
+        alone |= _run(model, _CONFIG, [one])[1].ids
+    configs = {
+        "together": _CONFIG,
+        "in small chunks": dataclasses.replace(_CONFIG, max_step_tokens=37),
+        "under preemption": dataclasses.replace(_CONFIG, num_blocks=60, max_step_tokens=100),
+        "in small blocks": dataclasses.replace(_CONFIG, block_tokens=8, num_blocks=2000),
+    }
+    for name, config in configs.items():
+        engine, answers = _run(model, config, asked)
+        assert answers.ids == alone, name
+        assert engine.load.num_used_blocks == 0
+        assert (engine.load.num_preemptions > 0) == (name == "under preemption")
+
+
+@pytest.mark.parametrize("checkpoint", ["fmo-l0", "fmo-l1", "fmo-l2"])
+def test_golden_greedy_ids_in_float32(checkpoint: str) -> None:
+    folder = _CHECKPOINTS / checkpoint
+    golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    cases = [case for case in golden["cases"] if case["mode"] == "weight_only"]
+    model = load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
+    asked = [
+        submission(key, case["prompt"], max_tokens=len(case["greedy"]))
+        for key, case in enumerate(cases)
+    ]
+    _, answers = _run(model, dataclasses.replace(_CONFIG, max_step_tokens=50), asked)
+    assert [answers.ids[key] for key in range(len(cases))] == [case["greedy"] for case in cases]
+    assert len(cases) == 5
