@@ -1,0 +1,95 @@
+"""The requests that are open, and whose they are: the one place that maps keys."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from octavo.errors import AlreadyExistsError, OctavoError
+from octavo.v1 import worker_pb2
+from services.worker.link.run_error import run_error
+
+Owner = TypeVar("Owner", bound=Hashable)
+Items = list[worker_pb2.RunItem]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[Owner]):
+    owner: Owner
+    key: int  # the owner's name for the request
+
+
+class OpenRequests(Generic[Owner]):
+    """Gives each request of any owner (an attachment) a key that is unique in the engine.
+
+    Engine keys are never used twice, not even by another generation of ranks: an item that comes
+    late, for a request that has ended here, is dropped.
+    """
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self._entries: dict[int, _Entry[Owner]] = {}
+        self._engine_keys: defaultdict[Owner, dict[int, int]] = defaultdict(dict)
+        self._next_key = itertools.count(1)
+        self._on_change = on_change
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def open(self, owner: Owner, key: int) -> int:
+        """The engine's key for a new request. Raises AlreadyExistsError."""
+        if key in self._engine_keys[owner]:
+            raise AlreadyExistsError(
+                f"key {key} belongs to a request that is still open.",
+                reason="KEY_IN_USE",
+                metadata={"field": "submit.key", "value": str(key)},
+            )
+        engine_key = next(self._next_key)
+        self._entries[engine_key] = _Entry(owner, key)
+        self._engine_keys[owner][key] = engine_key
+        return engine_key
+
+    def count(self, owner: Owner) -> int:
+        """How many requests the owner has open."""
+        return len(self._engine_keys.get(owner, ()))
+
+    def engine_keys(self, owner: Owner, keys: list[int]) -> list[int]:
+        """The engine's keys for those of the owner's keys that are open."""
+        known = self._engine_keys.get(owner, {})
+        return [known[key] for key in keys if key in known]
+
+    def route(self, items: Items) -> Mapping[Owner, Items]:
+        """Sorts a step's items by owner, under the owners' keys; closes the requests that end."""
+        routed: defaultdict[Owner, Items] = defaultdict(list)
+        for item in items:
+            entry = self._entries.get(item.key)
+            if entry is None:
+                continue
+            if item.WhichOneof("end") is not None:
+                self._close(item.key)
+            item.key = entry.key
+            routed[entry.owner].append(item)
+        return routed
+
+    def drop(self, owner: Owner) -> list[int]:
+        """Closes all that the owner has open; the engine's keys, to be cancelled there."""
+        dropped = list(self._engine_keys.pop(owner, {}).values())
+        for engine_key in dropped:
+            del self._entries[engine_key]
+        self._on_change()
+        return dropped
+
+    def end_all(self, error: OctavoError) -> Mapping[Owner, Items]:
+        """Closes every request; the items that tell the owners why."""
+        items = [
+            worker_pb2.RunItem(key=engine_key, error=run_error(error))
+            for engine_key in self._entries
+        ]
+        return self.route(items)
+
+    def _close(self, engine_key: int) -> None:
+        entry = self._entries.pop(engine_key)
+        del self._engine_keys[entry.owner][entry.key]
+        self._on_change()

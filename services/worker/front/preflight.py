@@ -1,0 +1,127 @@
+"""What can be known to fail before a rank starts: missing files, and memory that is not there.
+
+Sizes come from the headers of the safetensors files alone (8 bytes of length, little-endian, then
+JSON; https://huggingface.co/docs/safetensors): no tensor is read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from octavo.errors import FailedPreconditionError, ResourceExhaustedError
+from octavo.fingerprint import TOKENIZER_FILES
+
+DEFAULT_MAX_KV_CACHE_BYTES = 1024**3
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+GIB = 1024**3
+
+_BITS_OF_16 = ("BF16", "F16")
+_BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def check_folder(folder: Path) -> None:
+    """Raises FailedPreconditionError for a checkpoint without one of the files it needs."""
+    if not folder.is_dir():
+        raise _missing(folder, "is not a folder")
+    if not (folder / "config.json").is_file():
+        raise _missing(folder, "holds no config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise _missing(folder, "holds no *.safetensors")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES[:2]):
+        raise _missing(folder, f"holds neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]}")
+
+
+def plan_kv_cache(folder: Path, *, dtype: str, wanted_bytes: int | None, available: int) -> int:
+    """Bytes of KV cache to give to the ranks, given the bytes of memory available.
+
+    Raises ResourceExhaustedError, with the arithmetic, where weights and cache cannot fit.
+    """
+    weights = weight_bytes(folder, dtype=dtype)
+    kv = wanted_bytes or max(1, min(DEFAULT_MAX_KV_CACHE_BYTES, (available - weights) // 4))
+    if weights + kv > available:
+        raise ResourceExhaustedError(
+            f"--model {folder} needs {_gib(weights)} for weights and {_gib(kv)} for the KV cache, "
+            f"{_gib(weights + kv)} together; {_gib(available)} are available.",
+            reason="NOT_ENOUGH_MEMORY",
+        )
+    return kv
+
+
+def weight_bytes(folder: Path, *, dtype: str) -> int:
+    """Bytes of the weights once loaded.
+
+    The reference backend expands each FP8 weight to the type of the activations; 16-bit weights
+    stay as they are unless float32 is asked for.
+    """
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        for name, tensor in read_header(path).items():
+            if name != "__metadata__":
+                total += _loaded_bytes(path, name, tensor, dtype)
+    return total
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file. Raises FailedPreconditionError where it is malformed."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if not 2 <= size <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
+            raise _missing(path, f"is no safetensors file: its header has {size} bytes")
+        try:
+            header = json.loads(file.read(size))
+        except (ValueError, RecursionError) as error:
+            raise _missing(path, f"is no safetensors file: {error}") from error
+    if not isinstance(header, dict):
+        raise _missing(path, "is no safetensors file: its header is no object")
+    return header
+
+
+def available_memory() -> int:
+    """Bytes that this process and its children may still use, by the machine and the cgroup."""
+    return min(_machine_memory(), *_cgroup_memory(Path("/sys/fs/cgroup")))
+
+
+def _machine_memory() -> int:
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("/proc/meminfo has no MemAvailable")
+
+
+def _cgroup_memory(folder: Path) -> list[int]:
+    """The room below the limit of this cgroup (version 2); nothing where there is no limit."""
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = (folder / "memory.current").read_text(encoding="ascii").strip()
+        statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return [2**63]
+    if limit == "max":
+        return [2**63]
+    # The page cache counts as used, and goes when it is needed.
+    cached = [line.split()[1] for line in statistics if line.startswith("inactive_file ")]
+    reclaimable = sum(map(int, cached))
+    return [max(0, int(limit) - int(used) + reclaimable)]
+
+
+def _loaded_bytes(path: Path, name: str, tensor: Any, dtype: str) -> int:
+    try:
+        begin, end = tensor["data_offsets"]
+        stored = int(end) - int(begin)
+        kind = str(tensor["dtype"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise _missing(path, f"has a malformed header at tensor {name}") from error
+    width = _BYTES_OF_DTYPE.get(dtype, 2)
+    if kind.startswith(("F8", "I8", "U8")):
+        return stored * width
+    return stored * width // 2 if kind in _BITS_OF_16 else stored
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.2f} GiB"
+
+
+def _missing(path: Path, what: str) -> FailedPreconditionError:
+    return FailedPreconditionError(f"--model: {path} {what}.", reason="BAD_CHECKPOINT")

@@ -1,0 +1,160 @@
+"""The life of the front's process: listen, start the ranks, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from octavo.fingerprint import checkpoint_fingerprint, tokenizer_fingerprint
+from octavo.metrics import MetricsServer
+from octavo.rpc.server import AddressInUseError, RpcServer, wait_for_shutdown
+from octavo.v1 import worker_pb2_grpc
+from services.worker.config import WorkerSettings
+from services.worker.front.description import Served
+from services.worker.front.generation import GenerationConfig
+from services.worker.front.group import Group
+from services.worker.front.metrics import load_registry
+from services.worker.front.server import SERVICE_NAME, WorkerService
+from services.worker.link.rank_config import RankConfig
+
+log = structlog.get_logger()
+
+HEARTBEAT_MS = 250
+LAST_WORDS_S = 1.0  # for streams to read why they end
+
+
+async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises AddressInUseError for a busy port, GroupFailedError when the ranks cannot be started.
+    """
+    group = Group(
+        _generation_config(settings, kv_cache_bytes),
+        max_restarts=settings.max_restarts,
+        on_serving=lambda serving: server.set_serving(serving),  # noqa: PLW0108 - made below
+    )
+    service = WorkerService(group, await asyncio.to_thread(_served, settings))
+    server = RpcServer(
+        address=f"{settings.host}:{settings.port}",
+        services={
+            SERVICE_NAME: lambda on: worker_pb2_grpc.add_WorkerServiceServicer_to_server(
+                service, on
+            )
+        },
+    )
+    metrics = _start_metrics(load_registry(lambda: group.load), settings)
+    try:
+        port = await server.start()
+        _announce(settings, port, metrics.port)
+        await _run(group, settings.drain_limit_s)
+    finally:
+        await server.stop(LAST_WORDS_S)
+        await asyncio.to_thread(metrics.close)
+
+
+async def _run(group: Group, drain_limit_s: float) -> None:
+    """Keeps the ranks alive until a signal, then drains; raises what ends the group before."""
+    running = asyncio.create_task(group.run())
+    asked = asyncio.create_task(wait_for_shutdown())
+    try:
+        await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        log.info("draining", limit_s=drain_limit_s)
+        await group.drain(drain_limit_s)
+    finally:
+        asked.cancel()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    log.info("stopped")
+
+
+def _served(settings: WorkerSettings) -> Served:
+    return Served(
+        model_name=settings.served_name,
+        checkpoint_fingerprint=checkpoint_fingerprint(settings.model),
+        tokenizer_fingerprint=tokenizer_fingerprint(settings.model),
+        max_step_tokens=settings.max_step_tokens,
+        max_running=settings.max_running,
+        max_waiting=settings.max_waiting,
+        max_waiting_prompt_tokens=settings.max_waiting_prompt_tokens,
+    )
+
+
+def _generation_config(settings: WorkerSettings, kv_cache_bytes: int) -> GenerationConfig:
+    return GenerationConfig(
+        command=launch_command(settings.num_devices, "services.worker.rank"),
+        num_ranks=settings.num_devices,
+        make_rank_config=lambda path, generation: _rank_config(
+            settings, socket_path=path, generation=generation, kv_bytes=kv_cache_bytes
+        ),
+        heartbeat_limit_s=settings.heartbeat_limit_ms / 1000,
+        start_limit_s=settings.start_limit_s,
+    )
+
+
+def _rank_config(
+    settings: WorkerSettings, *, socket_path: str, generation: int, kv_bytes: int
+) -> RankConfig:
+    """What the ranks of one generation are told."""
+    return RankConfig(
+        socket_path=socket_path,
+        generation=generation,
+        num_ranks=settings.num_devices,
+        model=str(settings.model.resolve()),
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.threads or os.cpu_count() or 1,
+        block_tokens=settings.block_tokens,
+        kv_cache_memory_bytes=kv_bytes,
+        max_step_tokens=settings.max_step_tokens,
+        max_running=settings.max_running,
+        max_waiting=settings.max_waiting,
+        max_waiting_prompt_tokens=settings.max_waiting_prompt_tokens,
+        max_context=settings.max_context,
+        step_limit_ms=settings.step_limit_ms,
+        heartbeat_ms=HEARTBEAT_MS,
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+    )
+
+
+def launch_command(num_ranks: int, rank_module: str) -> list[str]:
+    """The command of one generation's launcher."""
+    launch = [sys.executable, "-m", "services.worker.launch"]
+    options = ["--num-ranks", str(num_ranks), "--rank-module", rank_module]
+    return [*launch, *options, "--run-id", f"octavo-{os.getpid()}"]
+
+
+def _start_metrics(registry: CollectorRegistry, settings: WorkerSettings) -> MetricsServer:
+    try:
+        return MetricsServer.start(registry, settings.host, settings.metrics_port)
+    except OSError as error:
+        address = f"{settings.host}:{settings.metrics_port}"
+        raise AddressInUseError(f"cannot listen on {address}: {error.strerror}") from error
+
+
+def _announce(settings: WorkerSettings, port: int, metrics_port: int) -> None:
+    log.info(
+        "listening",
+        address=f"{settings.host}:{port}",
+        metrics=f"http://{settings.host}:{metrics_port}/metrics",
+        model=settings.served_name,
+    )
+    if settings.ready_file is not None:
+        _write_atomically(settings.ready_file, {"port": port, "metrics_port": metrics_port})
+
+
+def _write_atomically(path: Path, values: dict[str, int]) -> None:
+    """Whoever waits for the file never reads half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(values), encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,1 @@
+"""One generation of ranks, started through PyTorch's elastic launcher."""

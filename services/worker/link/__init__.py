@@ -1,0 +1,1 @@
+"""The link between the front and its ranks, and what both of its ends agree on."""

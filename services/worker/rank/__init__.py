@@ -1,0 +1,1 @@
+"""One rank: the process that holds a shard of the weights and runs the engine's steps."""

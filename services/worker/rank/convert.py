@@ -1,0 +1,100 @@
+"""Between the wire's messages and the engine's types."""
+
+from __future__ import annotations
+
+from octavo.v1 import worker_pb2
+from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.step_output import (
+    Finish,
+    FinishReason,
+    Load,
+    OutputItem,
+    StepOutput,
+    Timings,
+)
+from services.worker.link.run_error import run_error
+
+_FINISH_REASONS = {
+    FinishReason.STOP: worker_pb2.RUN_FINISH_REASON_STOP,
+    FinishReason.LENGTH: worker_pb2.RUN_FINISH_REASON_LENGTH,
+    FinishReason.CONTEXT_LENGTH: worker_pb2.RUN_FINISH_REASON_CONTEXT_LENGTH,
+    FinishReason.TIME_LIMIT: worker_pb2.RUN_FINISH_REASON_TIME_LIMIT,
+    FinishReason.CANCELLED: worker_pb2.RUN_FINISH_REASON_CANCELLED,
+}
+
+
+def submission_from_pb(submit: worker_pb2.Submit, now: float) -> Submission:
+    """A checked submit; its limits count from `now` (time.monotonic())."""
+    return Submission(
+        key=submit.key,
+        request_id=submit.request_id,
+        prompt_ids=tuple(submit.prompt_token_ids),
+        generated_ids=tuple(submit.generated[0].token_ids) if submit.generated else (),
+        sampling=_sampling_from_pb(submit.sampling),
+        stop_ids=frozenset(submit.stop_token_ids),
+        max_tokens=submit.max_tokens if submit.HasField("max_tokens") else None,
+        expires_at=now + submit.time_limit_ms / 1000 if submit.HasField("time_limit_ms") else None,
+        deadline_at=now + submit.deadline_ms / 1000 if submit.HasField("deadline_ms") else None,
+        priority=submit.priority,
+        arrived_at=now,
+    )
+
+
+def response_to_pb(output: StepOutput) -> worker_pb2.RunResponse:
+    """A step's output; the front adds sequence and instance."""
+    return worker_pb2.RunResponse(
+        items=[_item_to_pb(item) for item in output.items], load=load_to_pb(output.load)
+    )
+
+
+def load_to_pb(load: Load) -> worker_pb2.Load:
+    """The load after a step."""
+    return worker_pb2.Load(
+        step=load.step,
+        running=load.num_running,
+        waiting=load.num_waiting,
+        waiting_prompt_tokens=load.num_waiting_prompt_tokens,
+        kv_blocks_used=load.num_used_blocks,
+        kv_blocks_total=load.num_blocks,
+        preemptions=load.num_preemptions,
+    )
+
+
+def _sampling_from_pb(sampling: worker_pb2.ResolvedSampling) -> Sampling:
+    defaults = Sampling()
+    return Sampling(
+        temperature=(
+            sampling.temperature if sampling.HasField("temperature") else defaults.temperature
+        ),
+        top_p=sampling.top_p if sampling.HasField("top_p") else defaults.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+    )
+
+
+def _item_to_pb(item: OutputItem) -> worker_pb2.RunItem:
+    message = worker_pb2.RunItem(key=item.key, token_ids=item.token_ids)
+    if item.started:
+        message.start.cached_prompt_token_count = item.num_cached_prompt_tokens
+        message.start.SetInParent()
+    if item.finish is not None:
+        message.finish.MergeFrom(_finish_to_pb(item.finish))
+    if item.error is not None:
+        message.error.MergeFrom(run_error(item.error))
+    if item.timings is not None:
+        message.timings.MergeFrom(_timings_to_pb(item.timings))
+        message.timings.SetInParent()
+    return message
+
+
+def _finish_to_pb(finish: Finish) -> worker_pb2.RunFinish:
+    return worker_pb2.RunFinish(reason=_FINISH_REASONS[finish.reason], stop_token_id=finish.stop_id)
+
+
+def _timings_to_pb(timings: Timings) -> worker_pb2.RunTimings:
+    return worker_pb2.RunTimings(
+        queue_ms=timings.queue_ms,
+        prefill_ms=timings.prefill_ms,
+        decode_ms=timings.decode_ms,
+        preemption_count=timings.num_preemptions,
+    )

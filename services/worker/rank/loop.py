@@ -1,0 +1,53 @@
+"""The rank's main loop: what came in goes to the engine, a step runs, what it gave goes out."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from octavo.v1 import worker_pb2
+from services.worker.engine.request import Submission
+from services.worker.engine.step_output import StepOutput
+from services.worker.link.messages import Stop
+from services.worker.link.rank_end import RankEnd
+from services.worker.rank.activity import Activity
+from services.worker.rank.convert import response_to_pb, submission_from_pb
+from services.worker.rank.inbox import Inbox
+
+
+class SteppingEngine(Protocol):
+    """What the loop needs of an engine."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do or report anything."""
+
+    def submit(self, submission: Submission) -> None:
+        """Takes a request."""
+
+    def cancel(self, keys: list[int]) -> None:
+        """Ends requests early."""
+
+    def step(self) -> StepOutput:
+        """Runs one step."""
+
+
+def run(engine: SteppingEngine, inbox: Inbox, link: RankEnd, activity: Activity) -> None:
+    """Steps until the front says stop. What a step raises is raised."""
+    activity.begin_idle()
+    while True:
+        for act in inbox.take(wait=not engine.has_work):
+            if isinstance(act, Stop):
+                return
+            _apply(engine, act)
+        if engine.has_work:
+            activity.begin_step()
+            link.send_response(response_to_pb(engine.step()))
+            activity.begin_idle()
+
+
+def _apply(engine: SteppingEngine, request: worker_pb2.RunRequest) -> None:
+    if request.WhichOneof("action") == "submit":
+        engine.submit(submission_from_pb(request.submit, time.monotonic()))
+    else:
+        engine.cancel(list(request.cancel.keys))
