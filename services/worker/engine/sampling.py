@@ -21,8 +21,10 @@ import torch
 from services.worker.engine.philox import uniform
 from services.worker.engine.step_plan import Draw
 
-# Rows are ranked this deep first; sorting a whole vocabulary costs ten times as much.
-_NUM_CANDIDATES = 1024
+# A nucleus is rarely deeper, and ranking a whole vocabulary costs thirty times as much.
+_FIRST_DEPTH = 256
+# Bounds the memory that float64 copies of the logits take, and is faster than all rows at once.
+_TILE_ROWS = 16
 
 
 def all_finite(logits: torch.Tensor) -> torch.Tensor:
@@ -37,9 +39,10 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
     """
     token_ids = torch.argmax(logits, dim=-1)
     random_rows = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
-    if random_rows:
-        rows = torch.tensor(random_rows, device=logits.device)
-        token_ids[rows] = _sample_random(logits[rows], [draws[row] for row in random_rows])
+    for first in range(0, len(random_rows), _TILE_ROWS):
+        tile = random_rows[first : first + _TILE_ROWS]
+        rows = torch.tensor(tile, device=logits.device)
+        token_ids[rows] = _sample_random(logits[rows], [draws[row] for row in tile])
     return token_ids
 
 
@@ -54,8 +57,8 @@ def _sample_random(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         limited = [draws[row].sampling for row in limited_rows]
         top_k = torch.tensor([sampling.top_k for sampling in limited], device=device)
         top_p = torch.tensor([sampling.top_p for sampling in limited], dtype=torch.float64)
-        num_kept = count_kept(probs[rows], top_k, top_p.to(device))
-        probs[rows] = keep_likeliest(probs[rows], num_kept)
+        limited_probs = probs[rows]
+        probs[rows] = cut(limited_probs, *find_cut(limited_probs, top_k, top_p.to(device)))
     return invert_cumulative(probs, uniform_of(draws, device))
 
 
@@ -72,44 +75,39 @@ def probabilities(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tens
     return torch.softmax(difference / temperature[:, None], dim=-1)
 
 
-def count_kept(
-    probs: torch.Tensor,
-    top_k: torch.Tensor,
-    top_p: torch.Tensor,
-    *,
-    num_candidates: int = _NUM_CANDIDATES,
-) -> torch.Tensor:
-    """How many of the likeliest tokens top_k and top_p leave: [L] int64, at least 1.
+def find_cut(
+    probs: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, *, depth: int = _FIRST_DEPTH
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many of the likeliest tokens top_k and top_p leave, and the least probability of these.
 
-    probs [L, V] float64; top_k [L] int64, 0 keeps all; top_p [L] float64, 1 keeps all.
+    probs [L, V] float64; top_k [L] int64, 0 keeps all; top_p [L] float64, 1 keeps all. The results
+    are [L] int64, at least 1, and [L] float64. Only the `depth` likeliest are looked at first;
+    rows that this does not settle are ranked again, deeper.
     """
     num_tokens = probs.shape[-1]
-    num_candidates = min(num_candidates, num_tokens)
+    depth = min(depth, num_tokens)
     most = torch.where(top_k > 0, top_k.clamp(max=num_tokens), num_tokens)  # [L]
-    ranked = probs.topk(num_candidates, dim=-1).values  # [L, C], likeliest first
+    ranked = probs.topk(depth, dim=-1).values  # [L, depth], likeliest first
     cumulative = ranked.cumsum(dim=-1)
-    last = (most - 1).clamp(max=num_candidates - 1)
-    whole = torch.where(most == num_tokens, 1.0, cumulative.gather(-1, last[:, None])[:, 0])
-    share_before = torch.nn.functional.pad(cumulative[:, :-1], (1, 0))  # [L, C]
+    last = cumulative.gather(-1, (most - 1).clamp(max=depth - 1)[:, None])[:, 0]
+    whole = torch.where(most == num_tokens, 1.0, last)  # what top_p is a share of
+    share_before = torch.nn.functional.pad(cumulative[:, :-1], (1, 0))  # [L, depth]
     num_by_share = (share_before < (top_p * whole)[:, None]).sum(dim=-1).clamp(min=1)
     num_kept = torch.where(top_p < 1, torch.minimum(most, num_by_share), most)
-    if num_candidates < num_tokens:
-        ends_here = (top_p >= 1) | (most <= num_candidates)
-        ends_here |= (most == num_tokens) & (cumulative[:, -1] >= top_p)
-        deeper = torch.nonzero(~ends_here)[:, 0]
-        if deeper.numel() > 0:
-            num_kept[deeper] = count_kept(
-                probs[deeper], top_k[deeper], top_p[deeper], num_candidates=num_tokens
-            )
-    return num_kept
+    least = ranked.gather(-1, (num_kept - 1).clamp(max=depth - 1)[:, None])[:, 0]
+    reached = (most == num_tokens) & (top_p < 1) & (cumulative[:, -1] >= top_p)
+    unsettled = torch.nonzero(~reached & (most > depth))[:, 0]
+    if unsettled.numel() > 0:
+        num_kept[unsettled], least[unsettled] = find_cut(
+            probs[unsettled], top_k[unsettled], top_p[unsettled], depth=16 * depth
+        )
+    return num_kept, least
 
 
-def keep_likeliest(probs: torch.Tensor, num_kept: torch.Tensor) -> torch.Tensor:
-    """probs [L, V] with all but the num_kept [L] likeliest of each row set to 0."""
-    deepest = int(num_kept.max())
-    least = probs.topk(deepest, dim=-1).values.gather(-1, num_kept[:, None] - 1)  # [L, 1]
-    above = probs > least
-    level = probs == least
+def cut(probs: torch.Tensor, num_kept: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+    """probs [L, V] with 0 for all but the num_kept [L] likeliest, the last of which has `least`."""
+    above = probs > least[:, None]
+    level = probs == least[:, None]
     room = num_kept[:, None] - above.sum(dim=-1, keepdim=True)
     kept = above | (level & (level.cumsum(dim=-1) <= room))
     return torch.where(kept, probs, 0.0)

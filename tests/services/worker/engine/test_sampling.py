@@ -11,8 +11,8 @@ import torch
 from services.worker.engine.request import Sampling
 from services.worker.engine.sampling import (
     all_finite,
-    count_kept,
-    keep_likeliest,
+    cut,
+    find_cut,
     probabilities,
     sample,
     uniform_of,
@@ -78,7 +78,7 @@ def test_top_p_keeps_the_token_that_reaches_it() -> None:
     probs = torch.tensor([[0.1, 0.5, 0.15, 0.25]], dtype=torch.float64)
 
     def kept(top_p: float) -> int:
-        return int(count_kept(probs, torch.tensor([0]), torch.tensor([top_p]).double()))
+        return int(find_cut(probs, torch.tensor([0]), torch.tensor([top_p]).double())[0])
 
     assert [kept(0.0), kept(0.3), kept(0.5), kept(0.51), kept(0.75), kept(0.8)] == [
         1,
@@ -92,23 +92,24 @@ def test_top_p_keeps_the_token_that_reaches_it() -> None:
 
 def test_top_p_counts_shares_of_what_top_k_left() -> None:
     probs = torch.tensor([[0.4, 0.2, 0.2, 0.2]], dtype=torch.float64)
-    num_kept = count_kept(probs, torch.tensor([2]), torch.tensor([0.66]).double())
+    num_kept, _ = find_cut(probs, torch.tensor([2]), torch.tensor([0.66]).double())
     assert num_kept.tolist() == [1]  # 0.4 of 0.6 reaches 0.66; 0.4 of 1 would not
 
 
 def test_of_equal_probabilities_the_lowest_ids_stay() -> None:
     probs = torch.tensor([[0.1, 0.2, 0.2, 0.2, 0.3]], dtype=torch.float64)
-    assert keep_likeliest(probs, torch.tensor([3])).tolist() == [[0.0, 0.2, 0.2, 0.0, 0.3]]
+    num_kept, least = find_cut(probs, torch.tensor([3]), torch.tensor([1.0]).double())
+    assert cut(probs, num_kept, least).tolist() == [[0.0, 0.2, 0.2, 0.0, 0.3]]
 
 
-@pytest.mark.parametrize("num_candidates", [1, 2, 7, 64, 300])
-def test_the_depth_of_the_first_ranking_changes_nothing(num_candidates: int) -> None:
+@pytest.mark.parametrize("depth", [1, 2, 7, 64, 300])
+def test_the_depth_of_the_first_ranking_changes_nothing(depth: int) -> None:
     probs = probabilities(_logits(30, 300), torch.full((30,), 2.0).double())
     top_k = torch.tensor([0, 1, 6, 100, 299, 500] * 5)
     top_p = torch.tensor([0.05, 0.5, 0.99, 1.0, 0.999999] * 6).double()
-    expected = count_kept(probs, top_k, top_p, num_candidates=300)
-    found = count_kept(probs, top_k, top_p, num_candidates=num_candidates)
-    assert torch.equal(found, expected)
+    expected = find_cut(probs, top_k, top_p, depth=300)
+    found = find_cut(probs, top_k, top_p, depth=depth)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
 def _mixed_draws(count: int) -> list[Draw]:
