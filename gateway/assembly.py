@@ -78,7 +78,8 @@ class Gateway:
         limit_s = self._settings.drain_limit_s
         log.info("draining", open=self.admission.num_requests, limit_s=limit_s)
         try:
-            await asyncio.wait_for(self.admission.wait_until_idle(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self.admission.wait_until_idle()
         except TimeoutError:
             log.warning("drain limit reached", open=self.admission.num_requests)
             self.generation.end_all(_drained())

@@ -13,32 +13,47 @@ from octavo.settings import ProcessSettings
 class GatewaySettings(ProcessSettings):
     """Flags of `python -m gateway`, also as OCTAVO_* in the environment and keys of --config."""
 
-    host: str = Field("127.0.0.1", description="Address that HTTP, gRPC and metrics bind.")
-    http_port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP API; 0: a free one.")
-    grpc_port: int = Field(8001, ge=0, le=65535, description="Port of the gRPC API; 0: a free one.")
-    metrics_port: int = Field(8281, ge=0, le=65535, description="Port of /metrics; 0: a free one.")
+    host: str = Field(default="127.0.0.1", description="Address that HTTP, gRPC and metrics bind.")
+    http_port: int = Field(
+        default=8000, ge=0, le=65535, description="Port of the HTTP API; 0: a free one."
+    )
+    grpc_port: int = Field(
+        default=8001, ge=0, le=65535, description="Port of the gRPC API; 0: a free one."
+    )
+    metrics_port: int = Field(
+        default=8281, ge=0, le=65535, description="Port of /metrics; 0: a free one."
+    )
     worker: list[str] = Field(
-        ["127.0.0.1:8003"], min_length=1, description="host:port of a worker group; repeatable."
+        default=["127.0.0.1:8003"],
+        min_length=1,
+        description="host:port of a worker group; repeatable.",
     )
     tokenizer: list[str] = Field(
-        ["127.0.0.1:8002"], min_length=1, description="host:port of a tokenizer; repeatable."
+        default=["127.0.0.1:8002"],
+        min_length=1,
+        description="host:port of a tokenizer; repeatable.",
     )
-    max_requests: int = Field(1_024, ge=1, description="Requests that may be open at once.")
+    max_requests: int = Field(default=1_024, ge=1, description="Requests that may be open at once.")
     max_request_bytes: int = Field(
-        256 * 1024 * 1024, ge=1, description="Bytes of input that open requests may hold together."
+        default=256 * 1024 * 1024,
+        ge=1,
+        description="Bytes of input that open requests may hold together.",
     )
     max_prompt_bytes: int = Field(
-        1024 * 1024, ge=1, description="Bytes of text that one prompt or conversation may have."
+        default=1024 * 1024,
+        ge=1,
+        description="Bytes of text that one prompt or conversation may have.",
     )
     max_session_requests: int = Field(
-        256, ge=1, description="Requests that one gRPC session may have open."
+        default=256, ge=1, description="Requests that one gRPC session may have open."
     )
     drain_limit_s: float = Field(
-        30.0, ge=0, description="Seconds that open requests have to finish after SIGTERM."
+        default=30.0, ge=0, description="Seconds that open requests have to finish after SIGTERM."
     )
-    reflection: bool = Field(True, description="Whether gRPC server reflection is served.")
+    reflection: bool = Field(default=True, description="Whether gRPC server reflection is served.")
     ready_file: Path | None = Field(
-        None, description="File that receives the bound ports as JSON once all listeners are up."
+        default=None,
+        description="File that receives the bound ports as JSON once all listeners are up.",
     )
-    log_format: LogFormat = Field("console", description="console or json.")
-    log_level: LogLevel = Field("info", description="debug, info, warning or error.")
+    log_format: LogFormat = Field(default="console", description="console or json.")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import grpc.aio
@@ -40,19 +41,25 @@ class PieceSink(Protocol):
 class Decoder:
     """One output that is being decoded."""
 
-    def __init__(self, stream: DecodeStream, key: int, sink: PieceSink) -> None:
-        self._stream = stream
-        self._key = key
+    def __init__(
+        self,
+        sink: PieceSink,
+        *,
+        feed: Callable[[Sequence[int], bool], None],
+        close: Callable[[], None],
+    ) -> None:
         self.sink = sink
+        self._feed = feed
+        self._close = close
         self.unanswered: deque[tuple[Sequence[int], bool]] = deque()
 
     def feed(self, token_ids: Sequence[int], *, last: bool) -> None:
         """Decodes more ids; with `last` what is held back comes too and the decoder is gone."""
-        self._stream._feed(self._key, token_ids, last)
+        self._feed(token_ids, last)
 
     def close(self) -> None:
         """Drops the decoder; nothing more is heard of it."""
-        self._stream._close(self._key)
+        self._close()
 
 
 class DecodeStream:
@@ -71,7 +78,7 @@ class DecodeStream:
     def open(self, options: DecoderOptions, sink: PieceSink) -> Decoder:
         """A new decoder; the tokenizer hears of it with the next frame."""
         key = next(self._keys)
-        decoder = Decoder(self, key, sink)
+        decoder = Decoder(sink, feed=partial(self._feed, key), close=partial(self._close, key))
         self._decoders[key] = decoder
         self._frame.opens.add(
             key=key,
@@ -125,7 +132,9 @@ class DecodeStream:
             for entry in frame.entries:
                 if (decoder := self._decoders.get(entry.key)) is not None:
                     decoder.unanswered.append((tuple(entry.token_ids), entry.last))
-            await asyncio.wait_for(call.write(frame), STALL_S)
+            # Not wait_for: before Python 3.12 it can swallow a cancel.
+            async with asyncio.timeout(STALL_S):
+                await call.write(frame)
 
     def _take_frame(self) -> pb.StreamDecodeRequest:
         frame, self._frame = self._frame, pb.StreamDecodeRequest()

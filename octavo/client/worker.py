@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import grpc.aio
@@ -44,17 +46,21 @@ class ItemSink(Protocol):
 class Run:
     """A request that was handed over."""
 
-    def __init__(self, client: WorkerClient, key: int) -> None:
-        self._client = client
-        self._key = key
+    def __init__(self, *, cancel: Callable[[], None], forget: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self._forget = forget
+        self._cancel_asked = False
 
     def cancel(self) -> None:
         """Asks the worker to end the request; its last items still come."""
-        self._client._cancel(self._key, forget=False)
+        if not self._cancel_asked:
+            self._cancel_asked = True
+            self._cancel()
 
     def close(self) -> None:
         """Ends the request if it is open, and hears no more of it."""
-        self._client._cancel(self._key, forget=True)
+        self.cancel()
+        self._forget()
 
 
 class WorkerClient(Connection):
@@ -81,16 +87,15 @@ class WorkerClient(Connection):
         key = next(self._keys)
         self._sinks[key] = sink
         self._outbox.submit(key, submit_to_pb(key, submission))
-        return Run(self, key)
+        return Run(cancel=partial(self._cancel, key), forget=partial(self._forget, key))
 
-    def _cancel(self, key: int, *, forget: bool) -> None:
-        if key not in self._sinks:
-            return
-        if forget:
-            del self._sinks[key]
-            if self._outbox.withdraw(key):
-                return
-        self._outbox.cancel(key)
+    def _cancel(self, key: int) -> None:
+        """A worker that never heard of the key, or has ended it, need not hear of its end."""
+        if key in self._sinks and not self._outbox.withdraw(key):
+            self._outbox.cancel(key)
+
+    def _forget(self, key: int) -> None:
+        self._sinks.pop(key, None)
 
     async def _describe(self, channel: grpc.aio.Channel) -> None:
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
@@ -159,7 +164,9 @@ class _Outbox:
             await self._filled.wait()
             self._filled.clear()
             while (message := self._take()) is not None:
-                await asyncio.wait_for(call.write(message), WRITE_STALL_S)
+                # Not wait_for: before Python 3.12 it can swallow a cancel.
+                async with asyncio.timeout(WRITE_STALL_S):
+                    await call.write(message)
 
     def _take(self) -> pb.RunRequest | None:
         """The next message: a cancel comes after the submit of its key and before other submits."""

@@ -57,7 +57,7 @@ class _Running:
             item.timings.queue_ms, item.timings.prefill_ms, item.timings.decode_ms = 1, 2, 3
         return item
 
-    def _forced_end(self) -> pb.RunFinishReason | None:
+    def _forced_end(self) -> pb.RunFinishReason.ValueType | None:
         limit_ms = self.submit.time_limit_ms
         if self.is_cancelled:
             return pb.RUN_FINISH_REASON_CANCELLED
@@ -65,7 +65,7 @@ class _Running:
             return pb.RUN_FINISH_REASON_TIME_LIMIT
         return None
 
-    def _end_after(self, id_: int) -> pb.RunFinishReason | None:
+    def _end_after(self, id_: int) -> pb.RunFinishReason.ValueType | None:
         if id_ in self.submit.stop_token_ids:
             return pb.RUN_FINISH_REASON_STOP
         if self.submit.HasField("max_tokens") and self.num_tokens >= self.submit.max_tokens:
@@ -178,7 +178,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             item = pb.RunItem(key=submit.key, error=self.error)
             answers.put_nowait(pb.RunResponse(items=[item], load=self._load()))
             return
-        self._running[submit.key] = _Running(submit, iter(self.reply(submit)), answers)
+        self._running[submit.key] = _Running(
+            submit, itertools.chain(self.reply(submit), chatter(submit)), answers
+        )
 
     def _cancel(self, keys: Iterable[int]) -> None:
         for key in keys:
