@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from octavo.status_line import StatusLine
 from services.worker.tools.prepare.default_model import MODEL_NAME, prepared_default_model
 from services.worker.tools.prepare.errors import PrepareError
-from services.worker.tools.prepare.progress import ConsoleProgress, ignore_progress
+from services.worker.tools.prepare.progress import ignore_progress, show_on
 
 _PROG = "prepare"
 
@@ -28,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     # SIGTERM like Ctrl-C: unwind, so that pip ends and no half-written folder stays.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = ConsoleProgress(sys.stderr)
+    console = StatusLine(sys.stderr)
     try:
         folder = prepared_default_model(
-            ignore_progress if arguments.quiet else console, arguments.output
+            ignore_progress if arguments.quiet else show_on(console), arguments.output
         )
     except PrepareError as error:
         console.close()

@@ -19,37 +19,40 @@ Array = npt.NDArray[np.float64]
 # a prompt causes the largest values of this model, so even one prompt finds most of them.
 CALIBRATION_PROMPTS = (
     (
-        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
-        "<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant"
-        "\nThe capital of France is Paris. It lies on the river Seine, in the north of the country."
-        "<|im_end|>\n"
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging "
+        "Face<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
+        "<|im_start|>assistant\nThe capital of France is Paris. It lies on the river Seine, in "
+        "the north of the country.<|im_end|>\n"
     ),
     (
-        "<|im_start|>system\nYou are a careful programmer.<|im_end|>\n<|im_start|>user\nWrite a Python "
-        "function that says whether a number is prime.<|im_end|>\n<|im_start|>assistant\n```python\n"
-        "def is_prime(n: int) -> bool:\n    if n < 2:\n        return False\n    for d in range(2, int"
-        "(n ** 0.5) + 1):\n        if n % d == 0:\n            return False\n    return True\n```"
-        "<|im_end|>\n"
+        "<|im_start|>system\nYou are a careful programmer.<|im_end|>\n<|im_start|>user\nWrite "
+        "a Python function that says whether a number is prime.<|im_end|>\n"
+        "<|im_start|>assistant\n```python\ndef is_prime(n: int) -> bool:\n    if n < "
+        "2:\n        return False\n    for d in range(2, int(n ** 0.5) + 1):\n        if n % d "
+        "== 0:\n            return False\n    return True\n```<|im_end|>\n"
     ),
     (
-        "<|im_start|>user\nA train leaves at 14:35 and travels 240 km at 96 km/h. When does it arrive?"
-        "<|im_end|>\n<|im_start|>assistant\n240 / 96 = 2.5, so the journey takes 2 hours and 30 minutes"
-        ". 14:35 plus 2:30 is 17:05. The train arrives at 17:05.<|im_end|>\n"
+        "<|im_start|>user\nA train leaves at 14:35 and travels 240 km at 96 km/h. When does it "
+        "arrive?<|im_end|>\n<|im_start|>assistant\n240 / 96 = 2.5, so the journey takes 2 "
+        "hours and 30 minutes. 14:35 plus 2:30 is 17:05. The train arrives at "
+        "17:05.<|im_end|>\n"
     ),
     (
-        "<|im_start|>user\nGive me three tips for better sleep.<|im_end|>\n<|im_start|>assistant\n1. Go"
-        " to bed at the same time every day.\n2. Avoid caffeine in the afternoon.\n3. Keep the room "
-        "dark, quiet and cool.<|im_end|>\n"
+        "<|im_start|>user\nGive me three tips for better sleep.<|im_end|>\n"
+        "<|im_start|>assistant\n1. Go to bed at the same time every day.\n2. Avoid caffeine in "
+        "the afternoon.\n3. Keep the room dark, quiet and cool.<|im_end|>\n"
     ),
     (
-        "Le petit chat dort sur la table. Die Katze schläft unter dem Tisch. El gato está en el jardín;"
-        " «¿Dónde está?», preguntó — nadie respondió. 東京は日本の首都です。 €19.99, 25 °C, ½ cup, x² + y² = r²."
+        "Le petit chat dort sur la table. Die Katze schläft unter dem Tisch. El gato está en "
+        "el jardín; «¿Dónde está?», preguntó — nadie respondió. 東京は日本の首都です。 €19.99, "
+        "25 °C, ½ cup, x² + y² = r²."
     ),
     (
-        "The old lighthouse stood at the end of the pier, where the wind never rested. Every evening "
-        "the keeper climbed the 212 steps, lit the lamp, and wrote one line in the log: the weather, "
-        "the ships, and whether anyone had waved. Most days nobody had. In the winter of 1911 the sea "
-        "froze for the first time in living memory, and the ships stayed away until March."
+        "The old lighthouse stood at the end of the pier, where the wind never rested. Every "
+        "evening the keeper climbed the 212 steps, lit the lamp, and wrote one line in the "
+        "log: the weather, the ships, and whether anyone had waved. Most days nobody had. In "
+        "the winter of 1911 the sea froze for the first time in living memory, and the ships "
+        "stayed away until March."
     ),
 )
 
@@ -132,7 +135,7 @@ def _split_heads(rows: Array, num_heads: int) -> Array:
 
 
 def _rotate(heads: Array, theta: float) -> Array:
-    """Rotary positions, halves split: pair (j, j + size / 2) turns by position * theta^(-2j/size)."""
+    """Rotary positions, halves split: (j, j + size / 2) turn by position * theta^(-2j / size)."""
     _, length, size = heads.shape
     frequencies = theta ** (-np.arange(0, size, 2) / size)
     angles = np.arange(length)[:, None] * frequencies  # [length, size / 2]

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from octavo.tether import tethered
 from services.worker.tools.prepare.errors import PrepareError
 from services.worker.tools.prepare.progress import OnProgress, Progress
 
@@ -64,7 +65,7 @@ def _run_pip(command: Sequence[str], staging: Path, on_progress: OnProgress) -> 
     Every version of pip shows bytes differently, or not at all where there is no terminal.
     """
     process = subprocess.Popen(
-        [*command, "--dest", str(staging), REQUIREMENT],
+        tethered([*command, "--dest", str(staging), REQUIREMENT]),
         env={**os.environ, "TMPDIR": str(staging)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

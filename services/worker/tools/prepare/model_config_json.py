@@ -48,7 +48,7 @@ def config_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def generation_config_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The content of generation_config.json.
 
-    A text ends with <|im_end|> or, outside of a chat, with <|endoftext|>; GGUF names the first only.
+    A text ends with <|im_end|> or, outside of a chat, with <|endoftext|>; GGUF names only one.
     """
     end_ids = [metadata["tokenizer.ggml.eos_token_id"], metadata["tokenizer.ggml.unknown_token_id"]]
     return {

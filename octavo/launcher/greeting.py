@@ -1,0 +1,70 @@
+"""What is printed once the product serves: the addresses, and a request to each to copy."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+_QUESTION = "What is the capital of France?"
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing binds here
+
+_TEXT = """\
+
+{model} is served. Ctrl-C stops it; logs are in {logs}
+
+  HTTP     http://{http}        as OpenAI's: /v1/chat/completions, /v1/completions, /v1/models
+  gRPC     {grpc}               octavo.v1, with reflection and grpc.health.v1
+  metrics  http://{metrics}/metrics
+
+Ask over HTTP:
+
+  curl -N http://{http}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{http_body}'
+
+over gRPC, with grpcurl:
+
+  grpcurl -plaintext -d '{grpc_body}' \\
+    {grpc} octavo.v1.GenerationService/StreamGenerate
+
+or with Python:
+
+{python} - <<'END'
+import grpc
+from octavo.v1 import generation_pb2 as pb, generation_pb2_grpc
+request = pb.GenerateRequest(
+    chat=pb.ChatInput(messages=[pb.ChatMessage(role="user", content="{question}")]),
+    sampling=pb.SamplingParameters(temperature=0),
+)
+with grpc.insecure_channel("{grpc}") as channel:
+    for event in generation_pb2_grpc.GenerationServiceStub(channel).StreamGenerate(request):
+        print(event.delta.text, end="", flush=True)
+print()
+END"""
+
+
+def greeting(*, model: str, host: str, ports: dict[str, int], logs: str) -> str:
+    """The text, for the ports that the gateway wrote down."""
+    messages = [{"role": "user", "content": _QUESTION}]
+    http_body = {"model": model, "messages": messages, "temperature": 0, "stream": True}
+    grpc_body = {"chat": {"messages": messages}, "sampling": {"temperature": 0}}
+    return _TEXT.format(
+        model=model,
+        logs=logs,
+        http=_address(host, ports["http_port"]),
+        grpc=_address(host, ports["grpc_port"]),
+        metrics=_address(host, ports["metrics_port"]),
+        http_body=json.dumps(http_body),
+        grpc_body=json.dumps(grpc_body),
+        python=sys.executable,
+        question=_QUESTION,
+    )
+
+
+def gateway_address(host: str, ports: dict[str, int]) -> str:
+    """Where the gateway's gRPC can be reached from this machine."""
+    return _address(host, ports["grpc_port"])
+
+
+def _address(host: str, port: int) -> str:
+    host = _EVERYWHERE.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,226 @@
+"""The order of it all: prepare, start, wait, greet, watch, and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from octavo.launcher import preflight
+from octavo.launcher.child import Child
+from octavo.launcher.commands import (
+    LOOPBACK,
+    Commands,
+    gateway_command,
+    model_name,
+    tokenizer_command,
+    worker_command,
+)
+from octavo.launcher.errors import EXIT_FAILED, EXIT_USAGE, LaunchError
+from octavo.launcher.greeting import gateway_address, greeting
+from octavo.launcher.readiness import follow_loading, ports_of, serving
+from octavo.launcher.run_folder import new_run_folder
+from octavo.launcher.settings import ServeSettings
+from octavo.status_line import StatusLine
+from octavo.tether import tethered
+
+_END_MARGIN_S = 5.0  # what a service may take on top of the drain
+_PREPARE_END_S = 5.0
+
+T = TypeVar("T")
+
+
+def serve(settings: ServeSettings, commands: Commands | None = None) -> int:
+    """Runs `octavo serve` until a signal; the exit status. Raises LaunchError for any other end.
+
+    `commands` replaces the services, for tests.
+    """
+    root = None if commands else preflight.services_root()
+    preflight.check(settings)
+    folder = new_run_folder(settings.log_folder)
+    launcher = Launcher(settings, commands or Commands(), folder, root)
+    return asyncio.run(launcher.run())
+
+
+class Launcher:
+    """One run of `octavo serve`."""
+
+    def __init__(
+        self, settings: ServeSettings, commands: Commands, folder: Path, root: Path | None
+    ) -> None:
+        self._settings = settings
+        self._commands = commands
+        self._folder = folder
+        self._environment = _environment(root)
+        self._screen = StatusLine(sys.stdout)
+        self._children: list[Child] = []  # in the order of their start; they stop the other way
+        self._served = False
+        self._stopping = False
+
+    async def run(self) -> int:
+        """Starts everything and watches it; 0 after a signal. Raises LaunchError."""
+        work = asyncio.create_task(self._start_and_watch())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, work)
+        try:
+            await work
+        except asyncio.CancelledError:
+            self._screen.show("stopping", "open requests may finish; again to stop at once")
+            return 0
+        finally:
+            await self._stop_children()
+            self._screen.close()
+
+    def _on_signal(self, work: asyncio.Task[Any]) -> None:
+        if self._stopping:
+            for child in self._children:
+                child.kill()
+        self._stopping = True
+        work.cancel()
+
+    async def _start_and_watch(self) -> NoReturn:
+        model = (self._settings.model or await self._prepare_model()).absolute()
+        tokenizer, worker = await self._start_inner(model)
+        ports = await self._start_gateway(tokenizer, worker)
+        self._served = True
+        self._screen.print(
+            greeting(
+                model=model_name(self._settings, model),
+                host=self._settings.host,
+                ports=ports,
+                logs=str(self._folder),
+            )
+        )
+        await self._unless_one_ends(asyncio.Event().wait())
+        raise AssertionError("nothing sets the event")
+
+    async def _prepare_model(self) -> Path:
+        """The default model's folder. The tool's progress goes where ours goes."""
+        process = await asyncio.create_subprocess_exec(
+            *tethered(self._commands.prepare),
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=sys.stdout.fileno(),
+            start_new_session=True,
+        )
+        try:
+            output, _ = await process.communicate()
+        except asyncio.CancelledError:
+            await _end(process)
+            raise
+        lines = output.decode().splitlines()
+        if process.returncode or not lines:
+            raise LaunchError(
+                f"preparing the default model ended with status {process.returncode}; "
+                "the line before this one says why",
+                EXIT_FAILED,
+            )
+        return Path(lines[-1])
+
+    async def _start_inner(self, model: Path) -> tuple[str, str]:
+        """Starts tokenizer and worker; their addresses."""
+        self._screen.show("starting tokenizer and worker")
+        files = {name: self._folder / f"{name}.ready.json" for name in ("tokenizer", "worker")}
+        await self._start("tokenizer", tokenizer_command(self._commands, model, files["tokenizer"]))
+        await self._start(
+            "worker", worker_command(self._commands, self._settings, model, files["worker"])
+        )
+        tokenizer = await self._unless_one_ends(ports_of(files["tokenizer"]))
+        worker = await self._unless_one_ends(ports_of(files["worker"]))
+        return f"{LOOPBACK}:{tokenizer['port']}", f"{LOOPBACK}:{worker['port']}"
+
+    async def _start_gateway(self, tokenizer: str, worker: str) -> dict[str, int]:
+        """Starts the gateway and waits until it serves, which needs the others; its ports."""
+        ready_file = self._folder / "gateway.ready.json"
+        command = gateway_command(
+            self._commands,
+            self._settings,
+            tokenizer=tokenizer,
+            worker=worker,
+            ready_file=ready_file,
+        )
+        await self._start("gateway", command)
+        ports = await self._unless_one_ends(ports_of(ready_file))
+        show = partial(self._screen.show, "loading the model")
+        loading = asyncio.create_task(follow_loading(worker, show))
+        try:
+            await self._unless_one_ends(serving(gateway_address(self._settings.host, ports)))
+        finally:
+            loading.cancel()
+            await asyncio.wait([loading])
+        return ports
+
+    async def _start(self, name: str, command: list[str]) -> None:
+        child = await Child.start(
+            name,
+            command,
+            environment=self._environment,
+            log=self._folder / f"{name}.log",
+            on_line=self._on_line,
+        )
+        self._children.append(child)
+
+    def _on_line(self, name: str, line: str) -> None:
+        if self._settings.verbose:
+            self._screen.print(f"[{name}] {line}")
+
+    async def _unless_one_ends(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; LaunchError when a service ends first."""
+        task = asyncio.create_task(work)
+        ends = {asyncio.create_task(child.ended()): child for child in self._children}
+        try:
+            await asyncio.wait([task, *ends], return_when=asyncio.FIRST_COMPLETED)
+            for end, child in ends.items():
+                if end.done():
+                    raise self._death(child, end.result())
+            return task.result()
+        finally:
+            for pending in (task, *ends):
+                pending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task, *ends])
+
+    def _death(self, child: Child, status: int) -> LaunchError:
+        """A service that refuses its settings says so in one line; any other end is a failure."""
+        tail = child.tail
+        if status == EXIT_USAGE and tail and not self._served:
+            return LaunchError(tail[-1], EXIT_USAGE)
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        lines = [f"the {child.name} ended with {how}; the last of its output ({child.log}):"]
+        return LaunchError("\n  ".join([*lines, *tail]), EXIT_FAILED)
+
+    async def _stop_children(self) -> None:
+        """Gateway, worker, tokenizer: nobody loses the service that it still needs."""
+        self._stopping = True
+        limit_s = self._settings.drain_limit_s + _END_MARGIN_S
+        for child in reversed(self._children):
+            await child.stop(limit_s)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _PREPARE_END_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _environment(root: Path | None) -> dict[str, str]:
+    """Ours, with the services importable. The file of our settings is not the services'."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment.pop("OCTAVO_CONFIG", None)
+    if root is not None:
+        paths = [str(root), os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment

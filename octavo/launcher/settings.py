@@ -1,0 +1,58 @@
+"""What the user of `octavo serve` chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from octavo.settings import ProcessSettings
+
+PROGRAM = "octavo serve"
+_WORKER_OPTIONS = (
+    "dtype",
+    "threads",
+    "max_context",
+    "max_running",
+    "max_step_tokens",
+    "kv_cache_memory_bytes",
+)
+
+
+class ServeSettings(ProcessSettings):
+    """All three services on this machine; the small default model unless --model names another."""
+
+    host: str = Field("127.0.0.1", description="Address that HTTP and gRPC listen on.")
+    http_port: int = Field(8000, ge=0, le=65535, description="Port for HTTP; 0 takes a free one.")
+    grpc_port: int = Field(8001, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
+    metrics_port: int = Field(8281, ge=0, le=65535, description="Port for /metrics; 0: any.")
+    model: Path | None = Field(None, description="Folder of a checkpoint, for the default model.")
+    model_name: str | None = Field(None, description="Name of the model; the folder's by default.")
+    num_devices: int = Field(1, ge=1, description="Devices that share the model.")
+    device: Literal["cpu", "cuda", "auto"] = Field("auto", description="Where the model runs.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
+        None, description="Type of activations, for the checkpoint's own."
+    )
+    threads: int | None = Field(None, ge=0, description="CPU threads of the model.")
+    max_context: int | None = Field(None, ge=2, description="Tokens of prompt and output together.")
+    max_running: int | None = Field(None, ge=1, description="Requests that run at once.")
+    max_step_tokens: int | None = Field(None, ge=1, description="Tokens of one step.")
+    kv_cache_memory_bytes: int | None = Field(None, ge=1, description="Bytes of KV cache.")
+    drain_limit_s: float = Field(
+        10, ge=0, description="At the end, open requests have this long to finish."
+    )
+    log_folder: Path | None = Field(
+        None, description="Folder for the services' logs, for one in ~/.local/state/octavo."
+    )
+    verbose: bool = Field(False, description="Show what the services log.")
+
+    @property
+    def worker_options(self) -> list[str]:
+        """The flags that go on to the worker as they are."""
+        chosen = {name: getattr(self, name) for name in _WORKER_OPTIONS}
+        return [
+            f"--{name.replace('_', '-')}={value}"
+            for name, value in chosen.items()
+            if value is not None
+        ]

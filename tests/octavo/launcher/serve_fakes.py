@@ -1,0 +1,37 @@
+"""`octavo serve` with stand-ins for the services."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from octavo.cli.serve import run
+from octavo.launcher.commands import Commands
+
+FAKE = Path(__file__).with_name("fake_service.py")
+PREPARE = """
+import os, pathlib, sys, time
+folder = pathlib.Path(os.environ["FAKES"])
+print("preparing  1 / 2 MB", file=sys.stderr)
+if (folder / "prepare.acts").exists():
+    (folder / "prepare.pid").write_text(str(os.getpid()))
+    act = (folder / "prepare.acts").read_text()
+    if act == "fail":
+        sys.exit("prepare: the disk is full")
+    time.sleep(600)
+print(folder / "model")
+"""
+
+
+def _fake(role: str) -> tuple[str, ...]:
+    return (sys.executable, str(FAKE), role)
+
+
+if __name__ == "__main__":
+    commands = Commands(
+        prepare=(sys.executable, "-c", PREPARE),
+        tokenizer=_fake("tokenizer"),
+        worker=_fake("worker"),
+        gateway=_fake("gateway"),
+    )
+    sys.exit(run(sys.argv[1:], commands))
