@@ -18,6 +18,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check
 SOURCES := octavo services gateway tests $(wildcard benchmarks)
 PROTOS := $(wildcard protos/octavo/v1/*.proto)
 READY := $(VENV)/octavo-ready
@@ -32,6 +33,7 @@ help:
 # ---- setup: runs again only when the dependencies or the choice of torch changed
 
 setup: $(READY)
+	@echo "setup: ready in $(VENV)"
 
 $(PYTHON):
 	@.ci/make-venv $(VENV)
@@ -43,13 +45,13 @@ $(VENV)/torch-choice: $(PYTHON) FORCE
 $(READY): pyproject.toml constraints.txt $(VENV)/torch-choice
 	@echo "setup 1/3: $(TORCH)"
 	@# Exactly and first: a range, met by another package's need, would fetch gigabytes of CUDA.
-	@$(PYTHON) -m pip install $(TORCH)
+	@$(PIP) install $(TORCH)
 	@echo "setup 2/3: the exact versions of constraints.txt"
-	@$(PYTHON) -m pip install -c constraints.txt hatchling
-	@$(PYTHON) -m pip install -c constraints.txt --no-build-isolation \
+	@$(PIP) install -c constraints.txt hatchling
+	@$(PIP) install -c constraints.txt --no-build-isolation \
 	    -e '.[gateway,tokenizer,worker,dev]' $(TRITON)
 	@echo "setup 3/3: do the packages agree?"
-	@$(PYTHON) -m pip check
+	@$(PIP) check
 	@touch $@
 
 model: $(READY)
