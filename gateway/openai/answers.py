@@ -1,0 +1,144 @@
+"""From events to HTTP: a stream that follows them, or one JSON answer at their end.
+
+Both end the generation as soon as the client is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.events import Accepted, Delta, Event, Finished, Usage
+from gateway.openai.answer_format import AnswerFormat, Choice
+from gateway.openai.disconnect import ClientGoneError, until_disconnected
+from gateway.openai.errors import ApiError, api_error, internal
+from gateway.openai.event_stream import DONE, EventStream, StalledReaderError, error_event
+from gateway.openai.json_text import json_bytes
+from gateway.openai.limits import HttpLimits
+from gateway.openai.merged_generation import Numbered, merged
+from octavo.errors import OctavoError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What an answer is made from. `outputs_each` is n: the choices of one prompt.
+
+    `start` makes the generations; nothing runs before it is called. `field_names` are the names
+    that the client used where it had a choice.
+    """
+
+    start: Callable[[], list[AsyncGenerator[Event, None]]]
+    format: AnswerFormat
+    outputs_each: int
+    field_names: Mapping[str, str]
+    limits: HttpLimits
+
+    @contextlib.asynccontextmanager
+    async def events(self) -> AsyncGenerator[AsyncGenerator[Numbered, None], None]:
+        """The events of all prompts; errors of the core leave as ApiError."""
+        try:
+            async with contextlib.aclosing(merged(self.start())) as events:
+                yield events
+        except OctavoError as error:
+            raise api_error(error, self.field_names) from error
+
+
+class WholeAnswer:
+    """One JSON answer, an ASGI application."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await until_disconnected(receive, self._collected())
+        response = Response(json_bytes(answer), media_type="application/json")
+        await response(scope, receive, send)
+
+    async def _collected(self) -> dict[str, Any]:
+        choices: dict[int, Choice] = {}
+        usage: list[Usage] = []
+        async with self._job.events() as events:
+            async for prompt, event in events:
+                first = prompt * self._job.outputs_each
+                match event:
+                    case Delta():
+                        choice = choices.setdefault(first + event.output_index, Choice())
+                        choice.texts.append(event.text)
+                    case Finished():
+                        choice = choices.setdefault(first + event.output_index, Choice())
+                        choice.reason = event.reason
+                    case Usage():
+                        usage.append(event)
+                    case Accepted():
+                        pass
+        return self._job.format.whole(choices, usage)
+
+
+class StreamedAnswer:
+    """Server-sent events, an ASGI application."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = EventStream(send, self._job.limits)
+        try:
+            await until_disconnected(receive, self._write(stream))
+        except ClientGoneError:
+            log.info("client gone")
+        except StalledReaderError:
+            # Nothing more can be said; the response stays without its end, so the server cuts it.
+            log.warning("client dropped: it did not read", limit_s=self._job.limits.stall_limit_s)
+
+    async def _write(self, stream: EventStream) -> None:
+        try:
+            async with stream.pinging(), self._job.events() as events:
+                usage = await self._follow(events, stream)
+        except ApiError as error:
+            await _end_with(error, stream)
+        except StalledReaderError:
+            raise
+        except Exception:
+            log.exception("stream failed")
+            await _end_with(internal(), stream)
+        else:
+            await stream.end(self._job.format.usage(usage) + DONE)
+
+    async def _follow(
+        self, events: AsyncGenerator[Numbered, None], stream: EventStream
+    ) -> list[Usage]:
+        usage: list[Usage] = []
+        async for prompt, event in events:
+            if isinstance(event, Usage):
+                usage.append(event)
+            elif chunks := self._chunks(prompt * self._job.outputs_each, event):
+                await stream.write(chunks)
+        return usage
+
+    def _chunks(self, first: int, event: Accepted | Delta | Finished) -> bytes:
+        """The chunks for an event of the prompt whose first choice is `first`."""
+        shape = self._job.format
+        match event:
+            case Accepted():
+                indexes = range(first, first + self._job.outputs_each)
+                return b"".join(shape.opening(index) for index in indexes)
+            case Delta():
+                index = first + event.output_index
+                return shape.text(index, event.text) if event.text else b""
+            case Finished():
+                return shape.finish(first + event.output_index, event.reason)
+
+
+async def _end_with(error: ApiError, stream: EventStream) -> None:
+    """As a status while there is none yet, else as the last event."""
+    if not stream.has_started:
+        raise error
+    await stream.end(error_event(error))

@@ -1,0 +1,127 @@
+"""The one way from the bytes of a body to a checked object.
+
+The parser refuses what JSON does not have (lone surrogates, duplicate keys, a byte order mark) and
+nesting that would overflow a stack; the models are strict: "5" is no number and true is no 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import jiter
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from starlette.requests import ClientDisconnect, Request
+
+from gateway.openai.errors import ApiError, invalid, unsupported
+
+log = structlog.get_logger()
+
+Neutral = Mapping[str, Sequence[object]]
+Model = TypeVar("Model", bound="Body")
+_MAX_NAMES_LOGGED = 10
+
+
+class StrictModel(BaseModel):
+    """An object in a body: exact types, finite numbers, null as if it were not there."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, value: Any) -> Any:
+        """Null equals absent, for every field."""
+        if isinstance(value, dict):
+            return {name: item for name, item in value.items() if item is not None}
+        return value
+
+
+class Body(StrictModel):
+    """A whole body. Unknown fields are kept, so that they can be warned about."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+async def read_body(request: Request, model: type[Model], neutral: Neutral) -> Model:
+    """The body of `request`, checked; raises ApiError naming what is wrong.
+
+    `neutral` lists the fields that this server does not honour with the values of them that ask
+    for nothing: these are accepted, others refused.
+    """
+    fields = _parse(await _read(request))
+    _refuse_unsupported(fields, neutral)
+    try:
+        body = model.model_validate(
+            {name: value for name, value in fields.items() if name not in neutral}
+        )
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    _warn_of_unknown(body)
+    return body
+
+
+async def _read(request: Request) -> bytearray:
+    """Collects the body; a bytearray, for a list of millions of tiny chunks would weigh more."""
+    body = bytearray()
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
+
+
+def _parse(body: bytearray) -> dict[str, Any]:
+    try:
+        # NaN and infinities pass here, so that the models can refuse them by the field's name.
+        fields = jiter.from_json(bytes(body), allow_inf_nan=True, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
+    return fields
+
+
+def _refuse_unsupported(fields: Mapping[str, Any], neutral: Neutral) -> None:
+    for name in neutral.keys() & fields.keys():
+        value = fields[name]
+        # By type too: in Python true equals 1.
+        asks_for_nothing = value is None or any(
+            type(value) is type(allowed) and value == allowed for allowed in neutral[name]
+        )
+        if not asks_for_nothing:
+            raise unsupported(name)
+
+
+def _first_problem(error: ValidationError) -> ApiError:
+    problem = error.errors(include_url=False)[0]
+    param = _path(problem["loc"])
+    match problem["type"]:
+        case "missing":
+            return ApiError(400, f"{param} is required.", param=param, code="missing_required")
+        case "too_long":
+            limit = f"a list of at most {problem['ctx']['max_length']}"
+        case "model_type" | "dict_type":
+            limit = "an object"
+        case _:
+            limit = problem["msg"].removeprefix("Input should be ")
+    return invalid(param, problem["input"], limit)
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    """("messages", 2, "content", "<parts>", 0) as messages[2].content[0]."""
+    path = ""
+    for step in loc:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not step.startswith("<"):  # the tag of a union is ours, not the client's
+            path += f".{step[:60]}" if path else step
+    return path
+
+
+def _warn_of_unknown(body: Body) -> None:
+    if unknown := sorted(body.model_extra or ()):
+        names = [name[:60] for name in unknown[:_MAX_NAMES_LOGGED]]
+        log.warning("unknown fields ignored", fields=names, count=len(unknown))

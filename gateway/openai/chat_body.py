@@ -1,0 +1,132 @@
+"""The body of /v1/chat/completions, and the request that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag
+
+from gateway.openai.body import Neutral, StrictModel
+from gateway.openai.errors import ApiError
+from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
+from gateway.request import Chat, GenerationRequest, Message, ToolCall
+
+UNSUPPORTED_IN_CHAT: Neutral = {
+    **UNSUPPORTED,
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"], []),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+}
+
+
+class Part(StrictModel):
+    """One part of a message's content."""
+
+    type: str
+    text: str | None = None
+
+
+def _kind_of_content(value: Any) -> str:
+    return "<parts>" if isinstance(value, list) else "<text>"
+
+
+Content = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[list[Part], Field(fail_fast=True), Tag("<parts>")],
+    Discriminator(_kind_of_content),
+]
+
+
+class FunctionCall(StrictModel):
+    """What a tool call calls; arguments are JSON text."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallBody(StrictModel):
+    """A call that an assistant message made."""
+
+    id: str | None = None
+    function: FunctionCall = FunctionCall()
+
+
+class MessageBody(StrictModel):
+    """One message."""
+
+    role: str
+    content: Content | None = None
+    name: str | None = None
+    tool_calls: Annotated[list[ToolCallBody], Field(fail_fast=True)] = Field(default_factory=list)
+    tool_call_id: str | None = None
+
+
+class ChatBody(GenerationBody):
+    """The body."""
+
+    messages: Annotated[list[MessageBody], Field(fail_fast=True)]
+    max_completion_tokens: Integer | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    @property
+    def field_names(self) -> dict[str, str]:
+        """The names that errors use where the body had a choice."""
+        if self.max_completion_tokens is None:
+            return {}
+        return {"stopping.max_tokens": "max_completion_tokens"}
+
+    def to_request(self, *, request_id: str, arrived_at: float) -> GenerationRequest:
+        """The request; `max_completion_tokens` wins over its older name."""
+        newer = self.max_completion_tokens
+        return GenerationRequest(
+            request_id=request_id,
+            arrived_at=arrived_at,
+            model=self.model,
+            chat=Chat(
+                messages=[_message(index, body) for index, body in enumerate(self.messages)],
+                template_arguments=self.chat_template_kwargs,
+            ),
+            sampling=self.sampling(),
+            stopping=self.stopping(self.max_tokens if newer is None else newer),
+            priority=self.priority,
+            cache_salt=self.cache_salt,
+        )
+
+
+def _message(index: int, body: MessageBody) -> Message:
+    """`developer` is the newer name of `system`; the templates of checkpoints know the older."""
+    content = body.content
+    return Message(
+        role="system" if body.role == "developer" else body.role,
+        content=_joined(index, content) if isinstance(content, list) else content,
+        name=body.name,
+        tool_calls=[
+            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+            for call in body.tool_calls
+        ],
+        tool_call_id=body.tool_call_id,
+    )
+
+
+def _joined(index: int, parts: Sequence[Part]) -> str:
+    """The text of all parts, with nothing between them."""
+    texts = []
+    for place, part in enumerate(parts):
+        path = f"messages[{index}].content[{place}]"
+        if part.type != "text":
+            message = f'{path} is of type "{part.type[:60]}"; this model takes "text" only.'
+            raise ApiError(400, message, param=path, code="unsupported_content_part")
+        if part.text is None:
+            param = f"{path}.text"
+            raise ApiError(400, f"{param} is required.", param=param, code="missing_required")
+        texts.append(part.text)
+    return "".join(texts)

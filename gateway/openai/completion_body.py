@@ -1,0 +1,88 @@
+"""The body of /v1/completions, and the requests that it becomes: one for each prompt."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from pydantic import Discriminator, Field, Tag
+
+from gateway.openai.body import Neutral
+from gateway.openai.errors import ApiError, invalid
+from gateway.openai.generation_body import UNSUPPORTED, GenerationBody
+from gateway.request import GenerationRequest
+
+UNSUPPORTED_IN_COMPLETIONS: Neutral = {
+    **UNSUPPORTED,
+    "logprobs": (),
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+    "prompt_embeds": (),
+    "response_format": ({"type": "text"},),
+}
+
+TokenId = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _kind_of_prompt(value: Any) -> str:
+    """Which of the four forms a prompt has; the first item tells, so that errors name the rest."""
+    if not isinstance(value, list):
+        return "<text>"
+    first = value[0] if value else ""
+    if isinstance(first, str):
+        return "<texts>"
+    return "<lists>" if isinstance(first, list) else "<ids>"
+
+
+Prompt = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[list[str], Field(fail_fast=True), Tag("<texts>")]
+    | Annotated[list[TokenId], Field(fail_fast=True), Tag("<ids>")]
+    | Annotated[
+        list[Annotated[list[TokenId], Field(fail_fast=True)]], Field(fail_fast=True), Tag("<lists>")
+    ],
+    Discriminator(_kind_of_prompt),
+]
+
+
+class CompletionBody(GenerationBody):
+    """The body."""
+
+    prompt: Prompt
+
+    def to_requests(
+        self, *, request_id: str, arrived_at: float, max_prompts: int
+    ) -> list[GenerationRequest]:
+        """A request for each prompt; each of several has its own id, for the core and its logs."""
+        prompts = self._prompts()
+        if not 1 <= len(prompts) <= max_prompts:
+            raise invalid("prompt", prompts, f"1 to {max_prompts} prompts, or token ids")
+        if len(prompts) == 1:
+            return [self._request(prompts[0], request_id, arrived_at)]
+        if len(request_id) > 120:
+            limit = "at most 120 characters with several prompts"
+            raise ApiError(400, f"x-request-id must be {limit}.", param="x-request-id")
+        return [
+            self._request(prompt, f"{request_id}-{index}", arrived_at)
+            for index, prompt in enumerate(prompts)
+        ]
+
+    def _prompts(self) -> list[str | list[int]]:
+        if _kind_of_prompt(self.prompt) in ("<text>", "<ids>"):
+            return [cast("str | list[int]", self.prompt)]
+        return cast("list[str | list[int]]", self.prompt)
+
+    def _request(
+        self, prompt: str | list[int], request_id: str, arrived_at: float
+    ) -> GenerationRequest:
+        return GenerationRequest(
+            request_id=request_id,
+            arrived_at=arrived_at,
+            model=self.model,
+            prompt=prompt if isinstance(prompt, str) else None,
+            token_ids=None if isinstance(prompt, str) else prompt,
+            sampling=self.sampling(),
+            stopping=self.stopping(self.max_tokens),
+            priority=self.priority,
+            cache_salt=self.cache_salt,
+        )

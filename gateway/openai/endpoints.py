@@ -1,0 +1,115 @@
+"""What each route does: read, convert, hand over to an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from gateway.events import Event
+from gateway.model_card import ModelCard
+from gateway.openai.answer_format import AnswerFormat, ChatFormat, CompletionFormat, Envelope
+from gateway.openai.answers import Job, StreamedAnswer, WholeAnswer
+from gateway.openai.body import read_body
+from gateway.openai.chat_body import UNSUPPORTED_IN_CHAT, ChatBody
+from gateway.openai.completion_body import UNSUPPORTED_IN_COMPLETIONS, CompletionBody
+from gateway.openai.errors import SERVER_ERROR, ApiError
+from gateway.openai.generation_body import GenerationBody
+from gateway.openai.generation_protocol import Generation
+from gateway.openai.json_text import json_bytes
+from gateway.openai.limits import HttpLimits
+from gateway.openai.request_id import request_id_of
+from gateway.request import GenerationRequest
+
+_OWNER = "octavo"
+
+
+class Endpoints:
+    """The routes' functions around one core."""
+
+    def __init__(self, generation: Generation, limits: HttpLimits) -> None:
+        self._generation = generation
+        self._limits = limits
+
+    async def create_chat_completion(self, request: Request) -> ASGIApp:
+        """POST /v1/chat/completions."""
+        arrived_at = time.monotonic()
+        body = await read_body(request, ChatBody, UNSUPPORTED_IN_CHAT)
+        request_id = request_id_of(request)
+        generation_request = body.to_request(request_id=request_id, arrived_at=arrived_at)
+        return self._answer(body, request_id, [generation_request], ChatFormat, body.field_names)
+
+    async def create_completion(self, request: Request) -> ASGIApp:
+        """POST /v1/completions."""
+        arrived_at = time.monotonic()
+        body = await read_body(request, CompletionBody, UNSUPPORTED_IN_COMPLETIONS)
+        request_id = request_id_of(request)
+        generation_requests = body.to_requests(
+            request_id=request_id, arrived_at=arrived_at, max_prompts=self._limits.max_prompts
+        )
+        return self._answer(body, request_id, generation_requests, CompletionFormat, {})
+
+    async def list_models(self, request: Request) -> Response:
+        """GET /v1/models."""
+        models = [_model_fields(card) for card in self._generation.list_models()]
+        return _json({"object": "list", "data": models})
+
+    async def get_model(self, request: Request) -> Response:
+        """GET /v1/models/{id}; ids may hold slashes."""
+        return _json(_model_fields(self._generation.get_model(request.path_params["id"])))
+
+    async def get_health(self, request: Request) -> Response:
+        """GET /health: 200 where a request can be served now."""
+        if self._generation.is_ready():
+            return _json({"status": "ok"})
+        message = "No tokenizer and worker group serve together now."
+        raise ApiError(503, message, kind=SERVER_ERROR, code="not_ready")
+
+    def _answer(
+        self,
+        body: GenerationBody,
+        request_id: str,
+        requests: Sequence[GenerationRequest],
+        answer_format: type[AnswerFormat],
+        field_names: dict[str, str],
+    ) -> ASGIApp:
+        envelope = _envelope(request_id, self._generation.get_model(body.model))
+        job = Job(
+            start=lambda: self._start(requests),
+            format=answer_format(envelope, has_usage_chunk=body.wants_usage_chunk),
+            outputs_each=body.n or 1,
+            field_names=field_names,
+            limits=self._limits,
+        )
+        return StreamedAnswer(job) if body.stream else WholeAnswer(job)
+
+    def _start(self, requests: Sequence[GenerationRequest]) -> list[AsyncGenerator[Event, None]]:
+        return [self._generation.generate(request) for request in requests]
+
+
+def _envelope(request_id: str, card: ModelCard) -> Envelope:
+    return Envelope(
+        request_id=request_id,
+        created=int(time.time()),
+        model=card.name,
+        system_fingerprint=f"fp_{card.checkpoint_fingerprint[:12]}",
+    )
+
+
+def _model_fields(card: ModelCard) -> dict[str, Any]:
+    """`max_model_len` is not OpenAI's; clients of other servers read it."""
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": card.created_at_s,
+        "owned_by": _OWNER,
+        "max_model_len": card.max_context_tokens,
+    }
+
+
+def _json(value: Any) -> Response:
+    return Response(json_bytes(value), media_type="application/json")

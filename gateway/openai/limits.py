@@ -1,0 +1,21 @@
+"""The limits of the HTTP door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpLimits:
+    """Bounds what one request may hold, and for how long.
+
+    `max_body_bytes` bounds a body, `body_time_s` the time in which all of it must arrive.
+    `ping_interval_s` is the longest silence of an event stream; `stall_limit_s` is how long one
+    write may wait for a client that does not read. `max_prompts` bounds a list of prompts.
+    """
+
+    max_body_bytes: int = 10 * 1024 * 1024
+    body_time_s: float = 30.0
+    ping_interval_s: float = 15.0
+    stall_limit_s: float = 30.0
+    max_prompts: int = 64
