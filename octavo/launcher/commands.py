@@ -56,6 +56,7 @@ def gateway_command(
         f"--metrics-port={settings.metrics_port}",
         f"--tokenizer={tokenizer}",
         f"--worker={worker}",
+        f"--drain-limit-s={settings.drain_limit_s}",
         f"--ready-file={ready_file}",
     ]
 
