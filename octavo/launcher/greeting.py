@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 _QUESTION = "What is the capital of France?"
@@ -19,11 +20,11 @@ _TEXT = """\
 Ask over HTTP:
 
   curl -N http://{http}/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{http_body}'
+    -d {http_body}
 
 over gRPC, with grpcurl:
 
-  grpcurl -plaintext -d '{grpc_body}' \\
+  grpcurl -plaintext -d {grpc_body} \\
     {grpc} octavo.v1.GenerationService/StreamGenerate
 
 or with Python:
@@ -53,9 +54,9 @@ def greeting(*, model: str, host: str, ports: dict[str, int], logs: str) -> str:
         http=_address(host, ports["http_port"]),
         grpc=_address(host, ports["grpc_port"]),
         metrics=_address(host, ports["metrics_port"]),
-        http_body=json.dumps(http_body),
-        grpc_body=json.dumps(grpc_body),
-        python=sys.executable,
+        http_body=shlex.quote(json.dumps(http_body)),
+        grpc_body=shlex.quote(json.dumps(grpc_body)),
+        python=shlex.quote(sys.executable),
         question=_QUESTION,
     )
 
