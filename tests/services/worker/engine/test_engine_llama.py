@@ -38,43 +38,48 @@ def _run(model: Model, config: EngineConfig, asked: list[Submission]) -> tuple[E
     return engine, run_to_end(engine)
 
 
-def _mixed_requests(count: int, sampling: Sampling, max_tokens: int) -> list[Submission]:
-    """Prompts of 5 to 400 ids."""
+def _mixed_requests() -> list[Submission]:
+    """32 prompts of 5 to 400 ids; every other one is drawn at random."""
     generator = torch.Generator().manual_seed(1)
-    lengths = [5 + 395 * key * key // (count - 1) ** 2 for key in range(count)]
+    lengths = [5 + 395 * key * key // 31**2 for key in range(32)]
     return [
         submission(
             key,
             torch.randint(3, 259, (length,), generator=generator).tolist(),
-            sampling=dataclasses.replace(sampling, seed=key),
-            max_tokens=max_tokens,
+            sampling=Sampling(temperature=float(key % 2), top_p=0.95, seed=key),
+            max_tokens=64,
         )
         for key, length in enumerate(lengths)
     ]
 
 
+@pytest.fixture(scope="module")
+def ids_of_each_alone(model: Model) -> dict[int, list[int]]:
+    ids: dict[int, list[int]] = {}
+    for one in _mixed_requests():
+        ids |= _run(model, _CONFIG, [one])[1].ids
+    return ids
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    "sampling",
-    [Sampling(temperature=0.0), Sampling(temperature=1.0, top_p=0.95)],
-    ids=["greedy", "random"],
+    "changes",
+    [
+        pytest.param({}, id="together"),
+        pytest.param({"max_step_tokens": 37}, id="in small chunks"),
+        pytest.param({"num_blocks": 60, "max_step_tokens": 100}, id="under preemption"),
+        pytest.param({"block_tokens": 8, "num_blocks": 2000}, id="in small blocks"),
+    ],
 )
-def test_32_at_once_give_what_each_gives_alone(model: Model, sampling: Sampling) -> None:
-    asked = _mixed_requests(32, sampling, max_tokens=64)
-    alone: dict[int, list[int]] = {}
-    for one in asked:
-        alone |= _run(model, _CONFIG, [one])[1].ids
-    configs = {
-        "together": _CONFIG,
-        "in small chunks": dataclasses.replace(_CONFIG, max_step_tokens=37),
-        "under preemption": dataclasses.replace(_CONFIG, num_blocks=60, max_step_tokens=100),
-        "in small blocks": dataclasses.replace(_CONFIG, block_tokens=8, num_blocks=2000),
-    }
-    for name, config in configs.items():
-        engine, answers = _run(model, config, asked)
-        assert answers.ids == alone, name
-        assert engine.load.num_used_blocks == 0
-        assert (engine.load.num_preemptions > 0) == (name == "under preemption")
+def test_32_at_once_give_what_each_gives_alone(
+    model: Model, ids_of_each_alone: dict[int, list[int]], changes: dict[str, int]
+) -> None:
+    config = dataclasses.replace(_CONFIG, **changes)
+    engine, answers = _run(model, config, _mixed_requests())
+    assert answers.ids == ids_of_each_alone
+    assert engine.load.num_used_blocks == 0
+    assert (engine.load.num_preemptions > 0) == (config.num_blocks == 60)
 
 
 @pytest.mark.parametrize("checkpoint", ["fmo-l0", "fmo-l1", "fmo-l2"])
