@@ -93,7 +93,7 @@ check-imports:
 check-stubs:
 	@echo "stubs"; rm -rf $(VENV)/stubs; mkdir $(VENV)/stubs
 	@$(call protoc,$(VENV)/stubs)
-	@diff -r --exclude=__init__.py --exclude=__pycache__ $(VENV)/stubs/octavo/v1 octavo/v1 \
+	@diff -rq --exclude=__init__.py --exclude=__pycache__ $(VENV)/stubs/octavo/v1 octavo/v1 \
 	    || { echo "octavo/v1 differs from protos/: run make stubs and commit it"; exit 1; }
 
 check-protos:

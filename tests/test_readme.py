@@ -1,7 +1,7 @@
 """README's file map is true: what it names exists, and every top-level folder is in it.
 
-The map is the first fenced block under "## File map", one path and its description a line; a line
-that is indented continues the one above it or names a path inside its folder.
+The map is the first fenced block under "## File map": a path, two spaces or more, and what it is. A
+line that is indented names a path inside the folder above it, or goes on with the description.
 """
 
 from __future__ import annotations
@@ -13,33 +13,51 @@ from pathlib import Path
 import pytest
 
 _REPOSITORY = Path(__file__).parent.parent
-_ENTRY = re.compile(r"^(?P<path>[\w.][\w./-]*)\s{2,}(?P<description>\S.*)$")
+_ENTRY = re.compile(r"^(?P<indent> *)(?P<path>[\w.][\w./-]*) {2,}\S")
+
+
+def paths_of(block: str) -> list[str]:
+    """The paths that a map names, from the repository's root."""
+    found: list[str] = []
+    parents: list[tuple[int, str]] = []  # indent and path of the folders above a line
+    for line in block.splitlines():
+        if entry := _ENTRY.match(line):
+            indent = len(entry["indent"])
+            parents = [(above, folder) for above, folder in parents if above < indent]
+            found.append((parents[-1][1] if parents else "") + entry["path"])
+            if entry["path"].endswith("/"):
+                parents.append((indent, found[-1]))
+        else:
+            assert not line.strip() or line.startswith(" "), f"no path and description: {line!r}"
+    return found
 
 
 @pytest.fixture(scope="module")
-def file_map() -> dict[str, str]:
+def file_map() -> list[str]:
     readme = (_REPOSITORY / "README.md").read_text(encoding="utf-8")
     section = readme.split("\n## File map\n", maxsplit=1)[1]
-    block = section.split("```", maxsplit=2)[1]
-    lines = block.splitlines()[1:]  # without the fence's language
-    entries = [_ENTRY.match(line) for line in lines if line.strip()]
-    return {entry["path"]: entry["description"] for entry in entries if entry}
+    return paths_of(section.split("```", maxsplit=2)[1].partition("\n")[2])
 
 
-def test_every_path_of_the_map_exists(file_map: dict[str, str]) -> None:
+def test_a_map_reads_as_paths() -> None:
+    block = "octavo/    what you import,\n           and a second line\n  v1/      stubs\nMakefile  verbs\n"
+    assert paths_of(block) == ["octavo/", "octavo/v1/", "Makefile"]
+
+
+def test_every_path_of_the_map_exists(file_map: list[str]) -> None:
     missing = [path for path in file_map if not (_REPOSITORY / path).exists()]
+    assert file_map
     assert not missing
 
 
-def test_folders_end_with_a_slash_and_files_do_not(file_map: dict[str, str]) -> None:
+def test_folders_and_only_folders_end_with_a_slash(file_map: list[str]) -> None:
     wrong = [path for path in file_map if (_REPOSITORY / path).is_dir() != path.endswith("/")]
     assert not wrong
 
 
-def test_every_top_level_folder_is_in_the_map(file_map: dict[str, str]) -> None:
+def test_every_top_level_folder_is_in_the_map(file_map: list[str]) -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=_REPOSITORY, capture_output=True, text=True, check=True
     )
     folders = {path.split("/")[0] + "/" for path in listed.stdout.splitlines() if "/" in path}
-    shown = {folder for folder in folders if not folder.startswith(".")}
-    assert shown <= file_map.keys()
+    assert {folder for folder in folders if not folder.startswith(".")} <= set(file_map)
