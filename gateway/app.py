@@ -10,10 +10,11 @@ from pathlib import Path
 
 import structlog
 
-from gateway.assembly import Gateway
+from gateway.assembly import CLOSE_GRACE_S, Gateway
 from gateway.config import GatewaySettings
 from gateway.metrics import gateway_registry
-from gateway.openai.app import create_app, serve_http
+from gateway.openai.app import create_app
+from gateway.openai.server import serve_http
 from octavo.metrics import MetricsServer
 from octavo.rpc.server import wait_for_shutdown
 
@@ -56,7 +57,7 @@ async def _http_and_metrics(
         try:
             yield http.port, metrics.port
         finally:
-            await http.close()
+            await http.close(CLOSE_GRACE_S)
     finally:
         metrics.close()
 

@@ -1,0 +1,141 @@
+"""The gateway as a process: its listeners, its metrics, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from octavo.v1 import generation_pb2 as pb
+from octavo.v1 import generation_pb2_grpc
+from tests.gateway.fake_tokenizer import FakeTokenizer
+from tests.gateway.fake_worker import FakeWorker
+from tests.gateway.waiting import until
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A gateway process and where it listens."""
+
+    process: asyncio.subprocess.Process
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+
+
+async def start(*flags: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *flags, stderr=asyncio.subprocess.PIPE
+    )
+
+
+@asynccontextmanager
+async def running(
+    worker: FakeWorker, tokenizer: FakeTokenizer, folder: Path, *flags: str
+) -> AsyncIterator[Running]:
+    ready_file = folder / "ready.json"
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+    peers = ("--worker", worker.address, "--tokenizer", tokenizer.address)
+    process = await start(*ports, *peers, "--ready-file", str(ready_file), *flags)
+    try:
+        await until(ready_file.exists, within_s=20)
+        yield Running(process=process, **json.loads(ready_file.read_text()))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def get(port: int, path: str) -> tuple[int, str]:
+    def fetch() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(fetch)
+
+
+async def until_status(port: int, status: int) -> None:
+    async with asyncio.timeout(5):
+        while (await get(port, "/health"))[0] != status:
+            await asyncio.sleep(0.01)
+
+
+async def test_it_serves_reports_the_workers_load_and_drains(
+    worker: FakeWorker, tokenizer: FakeTokenizer, tmp_path: Path
+) -> None:
+    async with running(worker, tokenizer, tmp_path) as gateway:
+        await until_status(gateway.http_port, 200)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel:
+            stub = generation_pb2_grpc.GenerationServiceStub(channel)
+            limits = pb.StoppingParameters(max_tokens=300)
+            call = stub.StreamGenerate(pb.GenerateRequest(prompt="hi", stopping=limits))
+            responses = aiter(call)
+            await anext(responses)
+            _, metrics = await get(gateway.metrics_port, "/metrics")
+            for name in ("kv_blocks_used", "requests_running"):
+                assert f'octavo_worker_{name}{{worker="{worker.address}"}} 1.0' in metrics
+            gateway.process.send_signal(signal.SIGTERM)
+            last = [response async for response in responses][-1]
+            assert last.usage.completion_token_count == 300
+        await asyncio.wait_for(gateway.process.wait(), 10)
+        assert gateway.process.returncode == 0
+
+
+async def test_a_drain_that_takes_too_long_ends_the_rest(
+    worker: FakeWorker, tokenizer: FakeTokenizer, tmp_path: Path
+) -> None:
+    async with running(worker, tokenizer, tmp_path, "--drain-limit-s", "0.1") as gateway:
+        await until_status(gateway.http_port, 200)
+        worker.stepping.clear()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel:
+            stub = generation_pb2_grpc.GenerationServiceStub(channel)
+            call = stub.Generate(pb.GenerateRequest(prompt="hi"))
+            await until(lambda: len(worker.submits) == 1)
+            gateway.process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        await asyncio.wait_for(gateway.process.wait(), 10)
+        assert gateway.process.returncode == 0
+
+
+async def test_http_health_follows_the_worker(
+    worker: FakeWorker, tokenizer: FakeTokenizer, tmp_path: Path
+) -> None:
+    async with running(worker, tokenizer, tmp_path) as gateway:
+        await until_status(gateway.http_port, 200)
+        await worker.kill()
+        await until_status(gateway.http_port, 503)
+        await worker.start()
+        await until_status(gateway.http_port, 200)
+
+
+async def test_a_port_in_use_is_one_line_and_status_2(
+    worker: FakeWorker, tokenizer: FakeTokenizer
+) -> None:
+    for flag in ("--grpc-port", "--http-port", "--metrics-port"):
+        ports = {"--grpc-port": "0", "--http-port": "0", "--metrics-port": "0"}
+        ports[flag] = str(worker.port)
+        process = await start(*(part for pair in ports.items() for part in pair))
+        _, stderr = await asyncio.wait_for(process.communicate(), 20)
+        lines = stderr.decode().strip().splitlines()
+        assert process.returncode == 2, lines
+        assert lines[-1].startswith("python -m gateway: ")
+        assert "Traceback" not in stderr.decode()
