@@ -40,7 +40,9 @@ def file_map() -> list[str]:
 
 
 def test_a_map_reads_as_paths() -> None:
-    block = "octavo/    what you import,\n           and a second line\n  v1/      stubs\nMakefile  verbs\n"
+    block = (
+        "octavo/    what you import,\n           in two lines\n  v1/      stubs\nMakefile  verbs\n"
+    )
     assert paths_of(block) == ["octavo/", "octavo/v1/", "Makefile"]
 
 
