@@ -40,10 +40,8 @@ def file_map() -> list[str]:
 
 
 def test_a_map_reads_as_paths() -> None:
-    block = (
-        "octavo/    what you import,\n           in two lines\n  v1/      stubs\nMakefile  verbs\n"
-    )
-    assert paths_of(block) == ["octavo/", "octavo/v1/", "Makefile"]
+    lines = ["octavo/    what you import,", "           in two lines", "  v1/      stubs"]
+    assert paths_of("\n".join([*lines, "Makefile  verbs"])) == ["octavo/", "octavo/v1/", "Makefile"]
 
 
 def test_every_path_of_the_map_exists(file_map: list[str]) -> None:
