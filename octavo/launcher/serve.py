@@ -67,7 +67,7 @@ class Launcher:
         """Starts everything and watches it; 0 after a signal. Raises LaunchError."""
         work = asyncio.create_task(self._start_and_watch())
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal, work)
         try:
             await work

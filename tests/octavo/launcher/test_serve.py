@@ -89,7 +89,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     wait_until(run.all_gone)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_starts_inside_out_and_stops_outside_in(run: Run, number: signal.Signals) -> None:
     process, text = run.start_serving()
     port = json.loads(next(run.folder.rglob("gateway.ready.json")).read_text())["grpc_port"]
