@@ -17,10 +17,11 @@ from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from services.worker.tools.prepare.default_model import cache_folder, prepared_default_model
-from services.worker.tools.prepare.download import WHEEL_NAME, gguf_of_wheel
+from services.worker.tools.prepare.download import cached_wheel, gguf_of_wheel
 from services.worker.tools.prepare.gguf import Gguf
+from services.worker.tools.prepare.progress import ignore_progress
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.timeout(300)]
 
 # The same on every machine: nothing in the conversion depends on threads or instruction sets.
 MODEL_SHA256 = "21c2df223f9a5470309db8cdb59ddaff00588d0d6d369dab3f2e5b87d087de63"
@@ -56,8 +57,8 @@ TEXT = (
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    return prepared_default_model()
+def folder(default_model: Path) -> Path:
+    return default_model
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +228,6 @@ _references: list[_BytePairEncoding] = []
 
 def _reference() -> _BytePairEncoding:
     if not _references:
-        gguf = Gguf(gguf_of_wheel(cache_folder() / WHEEL_NAME))
+        gguf = Gguf(gguf_of_wheel(cached_wheel(cache_folder(), ignore_progress)))
         _references.append(_BytePairEncoding(gguf.metadata))
     return _references[0]
