@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gateway.model_card import Capabilities, GenerationDefaults, ModelCard
 from octavo.client.tokenizer import TokenizerClient
+from octavo.client.tokenizer_types import TokenizerDescription
 from octavo.client.worker import WorkerClient
 from octavo.client.worker_types import WorkerDescription
 from octavo.errors import (
@@ -119,7 +121,7 @@ class Routing:
             checkpoint_fingerprint=worker.checkpoint_fingerprint,
             has_chat_template=any(description.has_chat_template for description in fitting),
             defaults=_defaults(worker),
-            capabilities=self._capabilities,
+            capabilities=_bounded_by(self._capabilities, fitting),
             ready=self._serves(worker.model),
         )
 
@@ -136,6 +138,14 @@ def _defaults(worker: WorkerDescription) -> GenerationDefaults:
         top_p=1.0 if top_p is None else top_p,
         top_k=0 if top_k is None else top_k,
     )
+
+
+def _bounded_by(
+    capabilities: Capabilities, tokenizers: Sequence[TokenizerDescription]
+) -> Capabilities:
+    """No more text than the tokenizers take."""
+    limits = [tokenizer.max_text_bytes for tokenizer in tokenizers]
+    return replace(capabilities, max_prompt_bytes=min([capabilities.max_prompt_bytes, *limits]))
 
 
 def _pressure(worker: WorkerClient) -> tuple[int, float]:

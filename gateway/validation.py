@@ -82,14 +82,12 @@ def check_request(request: GenerationRequest, *, max_prompt_bytes: int) -> None:
     """Checks all that can be checked without knowing the model; raises InvalidArgumentError."""
     _check_fields(request, "", "")
     _check_input(request)
-    num_bytes = input_bytes(request)
-    if num_bytes > max_prompt_bytes and request.token_ids is None:
-        field = "prompt" if request.prompt is not None else "chat.messages"
-        raise invalid_field(field, f"{num_bytes} bytes", f"at most {max_prompt_bytes} bytes")
+    _check_input_bytes(request, max_prompt_bytes)
 
 
 def check_against_model(request: GenerationRequest, model: ModelCard) -> None:
-    """Checks what depends on the model: ids, length, chat template."""
+    """Checks what depends on the model and its tokenizer: ids, lengths, chat template."""
+    _check_input_bytes(request, model.capabilities.max_prompt_bytes)
     if request.token_ids is not None:
         check_prompt_length("token_ids", len(request.token_ids), model)
         check_token_ids("token_ids", request.token_ids, model)
@@ -191,6 +189,13 @@ def _check_input(request: GenerationRequest) -> None:
         token_ids("token_ids", request.token_ids)
     if request.chat is not None:
         _check_messages(request.chat.messages)
+
+
+def _check_input_bytes(request: GenerationRequest, max_bytes: int) -> None:
+    num_bytes = input_bytes(request)
+    if num_bytes > max_bytes and request.token_ids is None:
+        field = "prompt" if request.prompt is not None else "chat.messages"
+        raise invalid_field(field, f"{num_bytes} bytes", f"at most {max_bytes} bytes")
 
 
 def _check_messages(messages: Sequence[Message]) -> None:

@@ -20,7 +20,7 @@ import pytest
 from octavo.v1 import generation_pb2 as pb
 from octavo.v1 import generation_pb2_grpc
 from tests.gateway.fake_tokenizer import FakeTokenizer
-from tests.gateway.fake_worker import FakeWorker
+from tests.gateway.fake_worker import FakeWorker, say
 from tests.gateway.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -59,10 +59,14 @@ async def running(
         await process.communicate()
 
 
-async def get(port: int, path: str) -> tuple[int, str]:
+async def get(port: int, path: str, body: object = None) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{port}{path}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+
     def fetch() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -114,6 +118,23 @@ async def test_a_drain_that_takes_too_long_ends_the_rest(
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
         await asyncio.wait_for(gateway.process.wait(), 10)
         assert gateway.process.returncode == 0
+
+
+async def test_a_conversation_over_http(
+    worker: FakeWorker, tokenizer: FakeTokenizer, tmp_path: Path
+) -> None:
+    worker.reply = say("héllo")
+    async with running(worker, tokenizer, tmp_path) as gateway:
+        await until_status(gateway.http_port, 200)
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+        status, text = await get(gateway.http_port, "/v1/chat/completions", body)
+        choice = json.loads(text)["choices"][0]
+        assert (status, choice["message"]["content"]) == (200, "héllo")
+        assert choice["finish_reason"] == "stop"
+        status, text = await get(
+            gateway.http_port, "/v1/chat/completions", {**body, "stream": True}
+        )
+        assert status == 200 and text.rstrip().endswith("data: [DONE]")
 
 
 async def test_http_health_follows_the_worker(

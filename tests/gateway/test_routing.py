@@ -54,7 +54,7 @@ def routing(workers: list[Worker], tokenizers: list[Tokenizer]) -> Routing:
     return Routing(
         workers=cast(list[WorkerClient], workers),
         tokenizers=cast(list[TokenizerClient], tokenizers),
-        capabilities=capabilities(max_prompt_bytes=1, max_session_requests=1),
+        capabilities=capabilities(max_prompt_bytes=1_000, max_session_requests=1),
     )
 
 
@@ -92,6 +92,11 @@ def test_a_pair_needs_the_same_tokenizer() -> None:
 def test_an_explicit_zero_of_the_checkpoint_is_a_default() -> None:
     defaults = routing([Worker("m")], [Tokenizer()]).model("m").defaults
     assert (defaults.temperature, defaults.top_p, defaults.top_k) == (0.0, 1.0, 0)
+
+
+def test_a_prompt_may_have_no_more_bytes_than_the_tokenizer_takes() -> None:
+    card = routing([Worker("m")], [Tokenizer()]).model("m")
+    assert card.capabilities.max_prompt_bytes == 10
 
 
 @pytest.mark.parametrize(
