@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import grpc.aio
 import structlog
 
+from gateway.accepted_fields import capabilities
 from gateway.admission import Admission
 from gateway.config import GatewaySettings
 from gateway.generation import Generation
@@ -17,7 +18,6 @@ from gateway.grpc_api.generation_service import GenerationService
 from gateway.grpc_api.model_service import ModelService
 from gateway.routing import Routing
 from gateway.tokenization import Tokenization
-from gateway.validation import capabilities
 from octavo.client.connection import Connection
 from octavo.client.tokenizer import TokenizerClient
 from octavo.client.worker import WorkerClient

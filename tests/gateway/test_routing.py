@@ -6,8 +6,8 @@ from typing import cast
 
 import pytest
 
+from gateway.accepted_fields import capabilities
 from gateway.routing import Routing
-from gateway.validation import capabilities
 from octavo.client.tokenizer import TokenizerClient
 from octavo.client.tokenizer_types import TokenizerDescription
 from octavo.client.worker import WorkerClient

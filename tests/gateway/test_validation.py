@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.accepted_fields import capabilities
 from gateway.model_card import GenerationDefaults, ModelCard
 from gateway.request import (
     Chat,
@@ -20,7 +21,7 @@ from gateway.request import (
     ToolCall,
     ToolChoice,
 )
-from gateway.validation import capabilities, check_against_model, check_request
+from gateway.validation import check_against_model, check_request
 from octavo.errors import InvalidArgumentError
 
 MAX_PROMPT_BYTES = 100
