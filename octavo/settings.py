@@ -64,7 +64,7 @@ class ProcessSettings(BaseSettings):
             source: CliSettingsSource[Any] = CliSettingsSource(
                 cls, cli_prog_name=prog, cli_parse_args=arguments, cli_exit_on_error=False
             )
-            values: dict[str, Any] = _absent_elsewhere(file_values, cls)
+            values: dict[str, Any] = _absent_elsewhere(file_values)
             return cls(**{"_cli_settings_source": source, **values})
         except SettingsError as error:
             fail(prog, str(error).removeprefix("error parsing CLI: "))
@@ -86,7 +86,7 @@ class ProcessSettings(BaseSettings):
 
 def fail(prog: str, problem: str) -> NoReturn:
     """Ends the process with one line on stderr and exit status 2."""
-    print(f"{prog}: {' '.join(problem.split())}", file=sys.stderr)
+    sys.stderr.write(f"{prog}: {' '.join(problem.split())}\n")
     raise SystemExit(EXIT_USAGE)
 
 
@@ -133,7 +133,7 @@ def _read_file(path: Path, cls: type[ProcessSettings], prog: str) -> dict[str, A
     return {key.replace("-", "_"): value for key, value in values.items()}
 
 
-def _absent_elsewhere(values: dict[str, Any], cls: type[ProcessSettings]) -> dict[str, Any]:
+def _absent_elsewhere(values: dict[str, Any]) -> dict[str, Any]:
     """The values of the file that no environment variable overrides."""
     return {
         name: value

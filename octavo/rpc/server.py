@@ -1,4 +1,4 @@
-"""The gRPC server that every process runs: its services, health that follows, reflection, signals."""
+"""The gRPC server that every process runs: services, health that follows, reflection, signals."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RpcServer:
             await self._health.set(name, _SERVING if serving else _NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
-        """Says NOT_SERVING, refuses new calls, lets open ones finish for `grace_s`, ends the rest."""
+        """Says NOT_SERVING, refuses new calls, gives open ones `grace_s`, then ends the rest."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 

@@ -54,7 +54,7 @@ def test_flags_win_over_environment_and_environment_over_file(
 def test_a_setting_cannot_be_changed() -> None:
     settings = load("--model", "m")
     with pytest.raises(ValidationError):
-        settings.http_port = 1
+        settings.http_port = 1  # type: ignore[misc]  # what must not work
 
 
 @pytest.mark.parametrize(

@@ -115,14 +115,14 @@ async def test_bytes_that_are_no_message_are_invalid() -> None:
 
 async def test_an_unknown_method_is_unimplemented() -> None:
     async with serving(FailingTokenizer()) as (_, channel):
+        unary: Any = channel.unary_unary(f"/{SERVICE}/Nothing")
         with pytest.raises(grpc.aio.AioRpcError) as failed:
-            unary: Any = channel.unary_unary(f"/{SERVICE}/Nothing")
             await unary(b"")
         assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_an_oversize_message_leaves_the_connection_usable() -> None:
-    async with serving(FailingTokenizer()) as (server, channel):
+    async with serving(FailingTokenizer()) as (_, channel):
         stub = tokenizer_pb2_grpc.TokenizerServiceStub(channel)
         request = tokenizer_pb2.EncodeRequest(texts=["x" * (33 * 2**20)])
         error = await failure(stub.Encode(request))
