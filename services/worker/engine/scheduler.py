@@ -132,15 +132,22 @@ class Scheduler:
 
     def _admit(self, now: float) -> None:
         """Start waiting requests, in order, while the step has tokens left for them."""
-        while len(self.waiting) > 0 and self._num_pending() < self.config.max_step_tokens:
+        while len(self.waiting) > 0:
             request = self.waiting.first
+            if self._num_tokens_before(request) >= self.config.max_step_tokens:
+                return
             if not self._make_room(request):
                 return
             self.waiting.remove(request)
             self._start(request, now)
 
-    def _num_pending(self) -> int:
-        return sum(request.num_pending for request in self.running)
+    def _num_tokens_before(self, request: Request) -> int:
+        """Tokens that the budget is dealt to before it: all decodes, and prompts that precede."""
+        return sum(
+            other.num_pending
+            for other in self.running
+            if other.num_pending == 1 or other.precedence < request.precedence
+        )
 
     def _make_room(self, request: Request) -> bool:
         """Whether it can start, once running requests of lower priority have made way for it.

@@ -165,3 +165,11 @@ def test_a_higher_priority_takes_the_blocks_of_a_lower_one() -> None:
     _step(scheduler)
     assert _running_keys(scheduler) == [1, 3]
     assert scheduler.waiting.first.key == 2
+
+
+def test_a_long_prompt_of_a_lower_priority_holds_nobody_up() -> None:
+    scheduler = Scheduler(dataclasses.replace(ROOMY, max_step_tokens=10, max_running=4))
+    scheduler.submit(submission(1, range(50), priority=0), 0)
+    assert _shape(_step(scheduler)) == [(0, 10)]
+    scheduler.submit(submission(2, range(6), priority=1), 0)
+    assert _shape(_step(scheduler)) == [(0, 6), (10, 4)]
