@@ -1,0 +1,68 @@
+"""The tokenizer service: `python -m services.tokenizer --model FOLDER` (`--help`: the flags)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from octavo.errors import OctavoError
+from octavo.logs import configure_logs
+from octavo.metrics import MetricsServer
+from octavo.ready_file import write_ready_file
+from octavo.rpc.server import RpcServer, wait_for_shutdown
+from octavo.settings import fail
+from octavo.v1 import tokenizer_pb2_grpc
+from services.tokenizer.config import PROGRAM, TokenizerSettings
+from services.tokenizer.metrics import TokenizerMetrics
+from services.tokenizer.server import TOKENIZER_SERVICE, TokenizerService
+
+log = structlog.get_logger()
+
+# Streams of gateways stay open while they are idle; once no decoder is open they are ended.
+_LAST_CALLS_S = 1.0
+
+
+async def serve(settings: TokenizerSettings) -> None:
+    """Serves until the first signal, then lets open calls finish."""
+    metrics = TokenizerMetrics()
+    service = TokenizerService(settings, metrics)
+    server = RpcServer(
+        address=f"{settings.host}:{settings.port}",
+        services={
+            TOKENIZER_SERVICE: lambda grpc_server: (
+                tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, grpc_server)
+            )
+        },
+    )
+    port = await server.start()
+    metrics_server = MetricsServer.start(metrics.registry, settings.host, settings.metrics_port)
+    await service.start()
+    await server.set_serving(True)
+    log.info("serving", address=f"{settings.host}:{port}", model=str(settings.model))
+    write_ready_file(settings.ready_file, port=port, metrics_port=metrics_server.port)
+    await wait_for_shutdown()
+    log.info("draining", limit_s=settings.drain_limit_s)
+    await server.set_serving(False)
+    await service.drain(settings.drain_limit_s)
+    await server.stop(_LAST_CALLS_S)
+    await service.close()
+    metrics_server.close()
+    log.info("stopped")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 after a drain; exits with 2 and one line where the user can put it right."""
+    settings = TokenizerSettings.load(argv, prog=PROGRAM)
+    configure_logs("tokenizer", format=settings.log_format, level=settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except (OctavoError, OSError) as error:
+        fail(PROGRAM, str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The whole product: real processes on real ports."""
