@@ -212,7 +212,7 @@ def _ids(file: _ConfigFile, key: str) -> tuple[int, ...]:
 
 
 def _eos_ids(config: _ConfigFile, generation: _ConfigFile) -> tuple[int, ...]:
-    """The ids of both files: a checkpoint may name the end of text in one, of a turn in the other."""
+    """The ids of both files: one may name the end of a text, the other the end of a turn."""
     both = _ids(generation, "eos_token_id") + _ids(config, "eos_token_id")
     return tuple(dict.fromkeys(both))
 

@@ -44,7 +44,7 @@ class Weights:
         on_progress(0, reader.total_bytes)
 
     def matrix(self, name: str, *, rows: int, columns: int, unit: int = 1) -> torch.Tensor:
-        """This rank's part of the matrix [rows, columns] `name`; for `unit` see rank_part."""
+        """The rank's part of the matrix [rows, columns] `name`; for `unit` see rank_part."""
         info = self._reader.info(f"{name}.weight")
         if info.shape != (rows, columns):
             raise self._shape_error(info.name, f"[{rows}, {columns}]")

@@ -1,10 +1,10 @@
 """What every layer's attention of one step shares: which queries meet which keys, and where.
 
-Queries come in tiles of one sequence: one token when it decodes, up to `prefill_tokens` of a prompt.
-Keys come in tiles of KEY_TILE positions, counted from the start of the sequence. A query tile meets
-each key tile up to its last position; each meeting is a *pair*, and all pairs of a step are one
-batch of matrix products. What a pair computes depends on nothing but the pair, and a query's pairs
-are added up in the order of their key tiles: so its bits are the same in any step.
+Queries come in tiles of one sequence: one token when it decodes, up to `prefill_tokens` of a
+prompt. Keys come in tiles of KEY_TILE positions, counted from the start of the sequence. A query
+tile meets each key tile up to its last position; each meeting is a *pair*, and all pairs of a step
+are one batch of matrix products. What a pair computes depends on nothing but the pair, and a
+query's pairs are added up in the order of their key tiles: so its bits are the same in any step.
 
 Query tiles are sorted by how many key tiles they meet, most first, and pairs by key tile. The pairs
 of one key tile are then one slice, which belongs to the first tiles:

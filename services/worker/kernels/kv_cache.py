@@ -11,8 +11,9 @@ import torch
 class KVCache:
     """Keys and values of every layer, in blocks of `block_tokens` tokens.
 
-    storage: [layers, 2 (keys, values), KV heads, blocks, block_tokens, head_dim], the model's dtype.
-    A head's block is one contiguous piece, so that gathering blocks gives matrices ready to multiply.
+    storage: [layers, 2 (keys, values), KV heads, blocks, block_tokens, head_dim], in the dtype of
+    the activations. A head's block is one contiguous piece, so that gathering blocks gives matrices
+    ready to multiply.
     """
 
     storage: torch.Tensor

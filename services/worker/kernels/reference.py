@@ -4,7 +4,8 @@ Two rules hold for every line:
 
 * Sums are accumulated in float32 and rounded once, to the dtype of the activations.
 * **Row invariance.** A row's bits do not depend on how many rows stand beside it, on its place
-  among them, or on what they hold. row_tiles.py and attention_plan.py say how.
+  among them, or on what they hold. row_tiles.py, attention_plan.py and
+  elementwise.py say how.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from services.worker.batch import Batch
 from services.worker.kernels import reference_attention as attention
 from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, plan_attention
+from services.worker.kernels.elementwise import silu_
 from services.worker.kernels.kv_cache import KVCache
 from services.worker.kernels.row_tiles import (
     SMALLEST_TILE,
@@ -76,11 +78,15 @@ class ReferenceKernels:
         sin is negated, so that one roll by half a head serves both members of a pair.
         """
         x = x.float()
-        return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+        # Not addcmul, whose vector and scalar code may round differently.
+        return (x * cos).add_(x.roll(x.shape[-1] // 2, -1).mul_(sin))
 
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
-        gate, up = gate_up.float().chunk(2, dim=-1)
-        return F.silu(gate).mul_(up).to(self.dtype)
+        width = gate_up.shape[1] // 2
+        gate = gate_up[:, :width].to(
+            torch.float32, memory_format=torch.contiguous_format, copy=True
+        )
+        return silu_(gate).mul_(gate_up[:, width:]).to(self.dtype)
 
     def plan_attention(self, batch: Batch, cache: KVCache, num_heads: int) -> AttentionPlan:
         heads_per_kv_head = num_heads // cache.num_kv_heads

@@ -2,17 +2,20 @@
 
 For a query q and the keys k_j, values v_j of one key tile t, in float32:
 
-    s_j = q . k_j * scale        m_t = max s_j        p_j = exp(s_j - m_t)
-    l_t = sum p_j                o_t = sum p_j v_j
+    s_j = q . k_j * scale * log2(e)     m_t = max s_j        p_j = 2^(s_j - m_t)
+    l_t = sum p_j                       o_t = sum p_j v_j
 
-and over the tiles, in order, with m = max m_t and w_t = exp(m_t - m):
+and over the tiles, in order, with m = max m_t and w_t = 2^(m_t - m):
 
     output = (sum w_t o_t) / (sum w_t l_t)
 
-which is softmax(s) v, split so that no sum depends on what else is in the step.
+which is softmax(q k scale) v, split so that no sum depends on what else is in the step. Powers
+of 2 because torch's exp takes a slow path where it underflows, which every hidden key does.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +26,11 @@ from services.worker.kernels.attention_plan import (
     AttentionPlan,
     TileBatch,
 )
+from services.worker.kernels.elementwise import exp2_
 
 PREFILL_TOKENS = 32  # of a query tile: enough rows to keep the cores busy, few to waste
 # The score of a hidden key. Finite, so that a tile of hidden keys alone gives finite numbers (which
-# weigh exp(-1e30 - m) = 0) and no NaN; no true score comes near.
+# weigh 2^(-1e30 - m) = 0) and no NaN; no true score comes near.
 _HIDDEN_SCORE = -1e30
 
 
@@ -36,8 +40,11 @@ def write_kv(
     layer: tuple[torch.Tensor, torch.Tensor],
     plan: AttentionPlan,
 ) -> None:
-    """Stores the true rows. What overflowed is stored as the largest number instead: a hidden key
-    weighs exactly 0, but 0 x infinity would carry one request's overflow into another's sum."""
+    """Stores the true rows. What overflowed is stored as the largest number instead.
+
+    A hidden key weighs exactly 0, but 0 x infinity would carry one request's overflow into
+    another's sum.
+    """
     for cache, rows in zip(layer, (key, value), strict=True):
         flat = rows[: plan.num_rows].to(cache.dtype).reshape(-1, cache.shape[-1])
         cache.view(-1, cache.shape[-1]).index_copy_(0, plan.kv_rows, torch.nan_to_num_(flat))
@@ -50,7 +57,7 @@ def attend(
     scale: float,
 ) -> torch.Tensor:
     """Causal grouped attention; float32 [T, heads * head_dim], padding rows 0."""
-    query = query.float() * scale
+    query = query.float() * (scale * math.log2(math.e))
     result = query.new_zeros(query.shape[0], query.shape[1] * query.shape[2])
     for tiles in plan.batches:
         rows = _attend_tiles(query, layer, tiles, plan.heads_per_kv_head)
@@ -73,7 +80,7 @@ def _attend_tiles(
     scores = scores.view(-1, num_kv_heads, num_rows, KEY_TILE)
     scores.masked_fill_(tiles.hidden, _HIDDEN_SCORE)
     peaks = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(peaks).exp_()
+    weights = exp2_(scores.sub_(peaks))
     sums = weights.sum(-1, keepdim=True)
     outputs = torch.bmm(weights.view(-1, num_rows, KEY_TILE), values)
     outputs = outputs.view(-1, num_kv_heads, num_rows, head_dim)
@@ -127,7 +134,7 @@ def _merge_key_tiles(
     peak = tile_peaks[0].clone()
     for count, peaks_here in zip(counts, tile_peaks, strict=True):
         torch.maximum(peak[:count], peaks_here, out=peak[:count])
-    scales = [(here - peak[: here.shape[0]]).exp_() for here in tile_peaks]
+    scales = [exp2_(here - peak[: here.shape[0]]) for here in tile_peaks]
     total, merged = tile_sums[0] * scales[0], tile_outputs[0] * scales[0]
     for index in range(1, len(counts)):
         count = counts[index]

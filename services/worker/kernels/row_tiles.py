@@ -34,8 +34,8 @@ def row_function(weight: torch.Tensor) -> RowFunction:
         return functools.partial(_through_float32, row_function(weight.float()))
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's
         return functools.partial(_plain, weight)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), SMALLEST_TILE)
-    return functools.partial(_onednn, packed)
+    reorder = torch.ops.mkldnn._reorder_linear_weight  # torch's only door to it
+    return functools.partial(_onednn, reorder(weight.contiguous(), SMALLEST_TILE))
 
 
 def equal_row_tiles(function: RowFunction, width: int, dtype: torch.dtype) -> tuple[int, ...]:
@@ -73,7 +73,8 @@ def _plain(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _onednn(packed: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    multiply = torch.ops.mkldnn._linear_pointwise  # torch's only door to it
+    result: torch.Tensor = multiply(x, packed, None, "none", [], "")
     return result
 
 

@@ -40,8 +40,10 @@ class Model(Protocol):
         """An empty cache; raises InvalidArgumentError for a block size that does not fit."""
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
-        """One step: writes the batch's keys and values, returns the logits of batch.logit_rows,
-        [L, vocabulary] float32. A row's bits do not depend on the rest of the batch."""
+        """One step: writes the batch's keys and values, returns the logits of batch.logit_rows.
+
+        [L, vocabulary] float32. A row's bits do not depend on the rest of the batch.
+        """
 
 
 def load_model(

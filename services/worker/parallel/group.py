@@ -20,7 +20,7 @@ class Group:
         assert 0 <= self.rank < self.size, (self.rank, self.size)
         if self.size > 1:
             raise UnimplementedError(
-                f"num_devices is {self.size}; it must be 1: this version runs a model on one device.",
+                f"num_devices is {self.size}; it must be 1: a model runs on one device for now.",
                 reason="UNSUPPORTED_FIELD",
                 metadata={"field": "num_devices", "value": str(self.size), "limit": "1"},
             )

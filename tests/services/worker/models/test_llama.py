@@ -1,0 +1,95 @@
+"""Llama against goldens made elsewhere, and against transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from services.worker.models import load_model
+from tests.services.worker import tiny_llama
+from tests.services.worker.paged_sequences import PagedSequences
+
+CPU = torch.device("cpu")
+TOLERANCES = {torch.float32: 2e-4, torch.float16: 0.03, torch.bfloat16: 0.15}
+
+
+def greedy_agrees(made: list[int], expected: list[int], margins: list[float], least: float) -> bool:
+    """Equal up to the first margin below `least`, from where on rounding may decide."""
+    sure = next((i for i, margin in enumerate(margins) if margin < least), len(margins))
+    return made[:sure] == expected[:sure]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("name", ["fmo-l0", "fmo-l1", "fmo-l2"])
+def test_friendli_checkpoints_give_their_golden_results(
+    checkpoints: Path, name: str, dtype: torch.dtype
+) -> None:
+    model = load_model(checkpoints / name, device=CPU, dtype=dtype)
+    sequences = PagedSequences(model)
+    golden = json.loads((checkpoints / name / "golden.json").read_text())
+    cases = [case for case in golden["cases"] if case["mode"] == "weight_only"]
+    assert cases
+    for case in cases:
+        logits, made = sequences.greedy(case["prompt"], len(case["greedy"]))
+        difference = (logits - torch.tensor(case["first_logits"])).abs().max()
+        assert difference < TOLERANCES[dtype]
+        least = 0.0 if dtype == torch.float32 else 2 * TOLERANCES[dtype]
+        assert greedy_agrees(made, case["greedy"], case["margins"], least)
+
+
+def oracle_of(folder: Path) -> LlamaForCausalLM:
+    """Transformers' Llama in float32 with the tensors of `folder`, which is not quantised."""
+    config = json.loads((folder / "config.json").read_text())
+    oracle = LlamaForCausalLM(LlamaConfig(**config | {"torch_dtype": "float32"})).float().eval()
+    state = {name: tensor.float() for name, tensor in tiny_llama.tensors(config).items()}
+    missing, unexpected = oracle.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"lm_head.weight"}  # tied
+    oracle.tie_weights()
+    return oracle
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tie_word_embeddings": True, "torch_dtype": "float16"},
+        {"num_key_value_heads": 6, "rope_theta": 500000.0},
+        {"num_key_value_heads": 1, "torch_dtype": "float32"},
+    ],
+    ids=["bf16", "f16 tied", "one query head per KV head", "f32 one KV head"],
+)
+@torch.inference_mode()
+def test_unquantised_checkpoints_equal_transformers(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = tiny_llama.write(tmp_path, **changes)
+    oracle = oracle_of(folder)
+    sequences = PagedSequences(load_model(folder, device=CPU, dtype=torch.float32))
+    for num_prompt in (1, 7, 40, 300):
+        ids = torch.arange(num_prompt) * 7 % 96
+        logits, made = sequences.greedy(ids.tolist(), 12)
+        for token in [None, *made[:-1]]:
+            ids = ids if token is None else torch.cat((ids, torch.tensor([token])))
+        expected = oracle(ids[None]).logits[0]
+        assert (logits - expected[num_prompt - 1]).abs().max() < 1e-4
+        assert made == expected[num_prompt - 1 :].argmax(-1).tolist()
+
+
+def test_a_sharded_checkpoint_is_the_same_model(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    results = [
+        PagedSequences(load_model(folder, device=CPU, dtype=None)).greedy([5, 6, 7], 8)
+        for folder in (
+            tiny_llama.write(tmp_path / "one"),
+            tiny_llama.write_sharded(tmp_path / "two"),
+        )
+    ]
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]

@@ -1,0 +1,69 @@
+"""load_model and what a loaded model says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from octavo.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from services.worker.models import load_model
+from tests.services.worker import tiny_llama
+
+CPU = torch.device("cpu")
+
+
+def test_progress_rises_to_the_size_of_the_tensors(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    folder = tiny_llama.write(tmp_path)
+    load_model(folder, device=CPU, dtype=None, on_progress=lambda *progress: seen.append(progress))
+    total = sum(tensor.nbytes for tensor in tiny_llama.tensors(tiny_llama.CONFIG).values())
+    assert seen[0] == (0, total)
+    assert seen[-1] == (total, total)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "asked", "served"),
+    [
+        ("float16", None, torch.bfloat16),
+        ("bfloat16", None, torch.bfloat16),
+        ("float32", None, torch.float32),
+        ("bfloat16", torch.float32, torch.float32),
+    ],
+)
+def test_the_dtype_is_what_was_asked_for_or_what_suits_the_checkpoint(
+    tmp_path: Path, checkpoint: str, asked: torch.dtype | None, served: torch.dtype
+) -> None:
+    folder = tiny_llama.write(tmp_path, torch_dtype=checkpoint)
+    model = load_model(folder, device=CPU, dtype=asked)
+    assert model.dtype == served
+    assert model.allocate_kv_cache(2, 16).storage.dtype == served
+
+
+def test_a_block_takes_the_bytes_it_says(tmp_path: Path) -> None:
+    model = load_model(tiny_llama.write(tmp_path), device=CPU, dtype=None)
+    cache = model.allocate_kv_cache(num_blocks=5, block_tokens=32)
+    assert cache.storage.nbytes == 5 * model.kv_bytes_per_block(32)
+    assert (cache.num_blocks, cache.block_tokens) == (5, 32)
+    assert (cache.num_kv_heads, cache.head_dim) == (2, 16)
+
+
+@pytest.mark.parametrize("block_tokens", [0, -16, 24, 512])
+def test_a_block_size_that_does_not_fit_is_refused(tmp_path: Path, block_tokens: int) -> None:
+    model = load_model(tiny_llama.write(tmp_path), device=CPU, dtype=None)
+    with pytest.raises(InvalidArgumentError, match=f"block_tokens is {block_tokens}"):
+        model.allocate_kv_cache(num_blocks=5, block_tokens=block_tokens)
+
+
+def test_several_ranks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnimplementedError, match="num_devices is 2"):
+        load_model(tiny_llama.write(tmp_path), device=CPU, dtype=None, rank=1, size=2)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(tiny_llama.CONFIG))
+    with pytest.raises(NotFoundError, match=r"neither model\.safetensors nor"):
+        load_model(tmp_path, device=CPU, dtype=None)
