@@ -33,22 +33,26 @@ class Attachment:
 
     def deliver(self, items: list[worker_pb2.RunItem], load: worker_pb2.Load) -> None:
         """Queues items for the writer. Never waits."""
-        if self.broken.done():
-            return
-        now = time.monotonic()
-        self._unsent.add(items, load, now)
+        if not self.broken.done():
+            self._unsent.add(items, load, time.monotonic())
+            self._tell_writer()
+
+    def refuse(self, key: int, error: OctavoError, load: worker_pb2.Load) -> None:
+        """Queues the terminal event of a request that was not taken."""
+        if not self.broken.done():
+            item = worker_pb2.RunItem(key=key, error=run_error(error))
+            self._unsent.add_apart(item, load, time.monotonic())
+            self._tell_writer()
+
+    def _tell_writer(self) -> None:
         self._news.set()
-        if problem := self._unsent.overflow(now):
+        if problem := self._unsent.overflow(time.monotonic()):
             self._unsent.clear()
             self.broken.set_exception(
                 ResourceExhaustedError(
                     f"gateway {self.gateway_id} does not read: {problem}.", reason="SLOW_READER"
                 )
             )
-
-    def refuse(self, key: int, error: OctavoError, load: worker_pb2.Load) -> None:
-        """Queues the terminal event of a request that was not taken."""
-        self.deliver([worker_pb2.RunItem(key=key, error=run_error(error))], load)
 
     def close(self, error: OctavoError | None = None) -> None:
         """The writer ends after what is queued, by raising `error` if given."""

@@ -38,11 +38,20 @@ class Unsent:
                 # Joins the repeated ids, and sets what comes once: start, end and timings.
                 earlier.MergeFrom(item)
             if item.WhichOneof("end") is None:  # else the key may come again, for a new request
-                self._unended[slot] = earlier or item
-            self._num_bytes += item.ByteSize()
-            if self._oldest_at is None:
-                self._oldest_at = now
+                self._unended[slot] = item if earlier is None else earlier
+            self._count(item, now)
         self._load = load
+
+    def add_apart(self, item: worker_pb2.RunItem, load: worker_pb2.Load, now: float) -> None:
+        """Takes an item that must not be merged: its key may be that of another request."""
+        self._items.append(item)
+        self._count(item, now)
+        self._load = load
+
+    def _count(self, item: worker_pb2.RunItem, now: float) -> None:
+        self._num_bytes += item.ByteSize()
+        if self._oldest_at is None:
+            self._oldest_at = now
 
     def take(self) -> worker_pb2.RunResponse:
         """Everything, as one response without sequence number and instance id."""
