@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import struct_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
 from octavo.v1 import generation_pb2 as pb
@@ -25,16 +26,37 @@ VALUES: dict[str, Any] = {
     "stopping.time_limit_ms": 5000,
     "sampling.bad_words": ["never"],
     "output.text": True,
+    "chat.messages.role": "assistant",
 }
-WHOLE_MESSAGES = ("token_ids", "chat.template_arguments", "chat.tool_choice", "constraint")
+# Named as wholes, by capabilities and refusals alike.
+WHOLE_MESSAGES = (
+    "token_ids",
+    "chat.messages.tool_calls",
+    "chat.tools",
+    "chat.template_arguments",
+    "chat.tool_choice",
+    "sampling.logit_bias",
+    "constraint",
+)
+
+
+# A message that holds each field that is named as a whole.
+MESSAGES: dict[str, Any] = {
+    "token_ids": pb.GenerateRequest(token_ids=pb.TokenIds(ids=[5, 6])),
+    "chat.messages.tool_calls": pb.ChatMessage(tool_calls=[pb.ToolCall(id="1", name="f")]),
+    "chat.tools": pb.ChatInput(tools=[pb.Tool(name="f", parameters_schema="{}")]),
+    "chat.template_arguments": pb.ChatInput(template_arguments=struct_pb2.Struct()),
+    "chat.tool_choice": pb.ChatInput(tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_NONE)),
+    "sampling.logit_bias": pb.SamplingParameters(logit_bias={5: 1.0}),
+    "constraint": pb.GenerateRequest(constraint=pb.Constraint(regex="a")),
+}
 
 
 def paths(descriptor: Any, prefix: str = "") -> Iterator[str]:
-    """The paths of all fields below a message, repeated messages and oneofs of messages whole."""
+    """The paths of all fields below a message."""
     for field in descriptor.fields:
         path = prefix + field.name
-        repeated = getattr(field, "is_repeated", False)
-        if field.message_type is None or repeated or path in WHOLE_MESSAGES:
+        if field.message_type is None or path in WHOLE_MESSAGES:
             yield path
         else:
             yield from paths(field.message_type, path + ".")
@@ -45,28 +67,17 @@ def set_field(request: pb.GenerateRequest, path: str, model: str) -> None:
     *parents, name = path.split(".")
     for parent in parents:
         message = getattr(message, parent)
+        if parent == "messages":
+            message = message.add(role="user", content="Hello")
     field = message.DESCRIPTOR.fields_by_name[name]
-    if path == "model":
-        request.model = model
-    elif path == "chat.messages":
-        message.messages.add(role="user", content="Hello")
-    elif path == "chat.tools":
-        message.tools.add(name="f", description="d", parameters_schema="{}")
-    elif path == "chat.tool_choice":
-        message.tool_choice.mode = pb.TOOL_CHOICE_MODE_NONE
-    elif path == "chat.template_arguments":
-        message.template_arguments["x"] = 1
-    elif path == "token_ids":
-        message.token_ids.ids.extend([5, 6])
-    elif path == "constraint":
-        message.constraint.regex = "a"
-    elif field.message_type is not None and field.message_type.GetOptions().map_entry:
-        getattr(message, name)[5] = 1.0
-    elif getattr(field, "is_repeated", False):
-        getattr(message, name).extend(VALUES.get(path, [5]))
+    value = model if path == "model" else VALUES.get(path)
+    if field.message_type is not None:
+        message.MergeFrom(MESSAGES[path])
+    elif field.is_repeated:
+        getattr(message, name).extend(value or [5])
     else:
-        whole = 1 if field.type != FieldDescriptor.TYPE_STRING else "x"
-        setattr(message, name, VALUES.get(path, whole))
+        default = "x" if field.type == FieldDescriptor.TYPE_STRING else 1
+        setattr(message, name, default if value is None else value)
 
 
 def request_with(path: str, model: str) -> pb.GenerateRequest:

@@ -63,12 +63,11 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
 @pytest.fixture
 def serving(checkpoints: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`octavo serve` on a tiny checkpoint, and what it printed until it served."""
-    process = start("--model", str(checkpoints / "chat-l0"), *serve_flags())
-    try:
-        yield process, read_until(process, r"http://[\d.]+:\d+[\s\S]*octavo\.v1|grpcurl")
-    finally:
-        process.kill()
-        process.wait(10)
+    with start("--model", str(checkpoints / "chat-l0"), *serve_flags()) as process:
+        try:
+            yield process, read_until(process, r"http://[\d.]+:\d+[\s\S]*octavo\.v1|grpcurl")
+        finally:
+            process.kill()
 
 
 def descendants(pid: int) -> list[psutil.Process]:
