@@ -1,0 +1,162 @@
+"""Reading safetensors: what is there, and files that lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from octavo.errors import InvalidArgumentError, NotFoundError
+from services.worker.checkpoint.reader import CheckpointReader
+
+DTYPES = [
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+]
+
+
+def test_every_dtype_is_read_as_written(tmp_path: Path) -> None:
+    written = {str(dtype): (torch.arange(24) % 2).view(2, 3, 4).to(dtype) for dtype in DTYPES}
+    written |= {"scalar": torch.tensor(0.5), "empty": torch.empty(0, 7)}
+    save_file(written, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    reader = CheckpointReader(tmp_path)
+    assert set(reader.tensors) == set(written)
+    assert reader.total_bytes == sum(tensor.nbytes for tensor in written.values())
+    for name, tensor in written.items():
+        read = reader.read(name)
+        assert read.dtype == tensor.dtype
+        assert read.shape == tensor.shape
+        assert torch.equal(read.view(-1).view(torch.uint8), tensor.view(-1).view(torch.uint8))
+
+
+def test_a_tensor_that_is_not_there_is_named(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(InvalidArgumentError, match="tensor 'b' is missing"):
+        CheckpointReader(tmp_path).read("b")
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(NotFoundError, match=r"pytorch_model\.bin is a pickle"):
+        CheckpointReader(tmp_path)
+
+
+def header(entries: Any, data: bytes = b"") -> bytes:
+    """A file with this header, as the format has it."""
+    text = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(dtype: str, shape: Any, start: Any, stop: Any) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "cannot be mapped"),
+        (b"1234", "is cut off"),
+        ((2**63).to_bytes(8, "little") + b"{}", "header of 9223372036854775808 bytes"),
+        ((100).to_bytes(8, "little") + b"{}", "header of 100 bytes"),
+        (header(b"{"), "not JSON"),
+        (header(b"\xff\xfe"), "not JSON"),
+        (header(b"[" * 100_000), "not JSON"),
+        (header([]), "not a JSON object"),
+        (header(b'{"a": 1, "a": 2}'), "a name stands twice"),
+        (header({"a": 3}), "'a' is not described by an object"),
+        (header({"a": entry("F128", [1], 0, 16)}, b"0" * 16), "unknown dtype 'F128'"),
+        (header({"a": entry("F32", [-1], 0, 4)}, b"0" * 4), "impossible shape"),
+        (header({"a": entry("F32", "no", 0, 4)}, b"0" * 4), "impossible shape"),
+        (header({"a": entry("F32", [True], 0, 4)}, b"0" * 4), "impossible shape"),
+        (header({"a": entry("F32", [2**40, 2**40], 0, 4)}, b"0" * 4), "has 4 bytes"),
+        (header({"a": entry("F32", [1], 4, 0)}, b"0" * 4), "impossible data_offsets"),
+        (header({"a": entry("F32", [1], "0", 4)}, b"0" * 4), "impossible data_offsets"),
+        (header({"a": entry("F32", [2], 0, 4)}, b"0" * 4), "has 4 bytes; F32 [2] takes 8"),
+        (header({"a": entry("F32", [2], 0, 8)}, b"0" * 4), "is cut off: 4 bytes are missing"),
+        (header({"a": entry("F32", [1], 4, 8)}, b"0" * 8), "leaves a gap"),
+        (
+            header({"a": entry("F32", [1], 0, 4), "b": entry("F32", [1], 2, 6)}, b"0" * 8),
+            "overlaps",
+        ),
+        (header({"a": entry("F32", [1], 0, 4)}, b"0" * 9), "5 bytes that belong to no tensor"),
+    ],
+)
+def test_a_file_that_lies_is_refused_with_its_name(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(InvalidArgumentError, match=r"^model\.safetensors: ") as caught:
+        CheckpointReader(tmp_path)
+    assert reason in caught.value.message
+
+
+def write_index(folder: Path, weight_map: object) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "a\\b.safetensors", "x.bin", 7],
+)
+def test_an_index_may_not_lead_out_of_the_folder(tmp_path: Path, file: object) -> None:
+    write_index(tmp_path, {"a": file})
+    with pytest.raises(
+        InvalidArgumentError, match=r"tensor 'a' is in .* it must be a \.safetensors"
+    ):
+        CheckpointReader(tmp_path)
+
+
+def _index_of_a_missing_file(folder: Path) -> None:
+    write_index(folder, {"a": "gone.safetensors"})
+
+
+def _index_of_a_missing_tensor(folder: Path) -> None:
+    save_file({"b": torch.ones(1)}, folder / "part.safetensors")
+    write_index(folder, {"a": "part.safetensors"})
+
+
+def _tensor_in_two_files(folder: Path) -> None:
+    save_file({"a": torch.ones(1)}, folder / "one.safetensors")
+    save_file({"a": torch.ones(1), "b": torch.ones(1)}, folder / "two.safetensors")
+    write_index(folder, {"a": "one.safetensors", "b": "two.safetensors"})
+
+
+def _index_without_a_map(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text("[]")
+
+
+def _empty_index(folder: Path) -> None:
+    write_index(folder, {})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_index_of_a_missing_file, r"gone\.safetensors does not exist"),
+        (_index_of_a_missing_tensor, r"'a' is said to be in part\.safetensors, which lacks it"),
+        (_tensor_in_two_files, r"two\.safetensors: tensor 'a' is in one\.safetensors too"),
+        (_index_without_a_map, "not JSON with a weight_map"),
+        (_empty_index, "names no tensor"),
+    ],
+)
+def test_an_index_that_lies_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    make(tmp_path)
+    with pytest.raises((InvalidArgumentError, NotFoundError), match=message):
+        CheckpointReader(tmp_path)

@@ -1,0 +1,69 @@
+"""A rank's weights: shapes are checked, and nothing is left unread."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from octavo.errors import InvalidArgumentError
+from services.worker.models import load_model
+from tests.services.worker import tiny_llama
+
+
+def load(folder: Path, tensors: dict[str, torch.Tensor], **changes: object) -> None:
+    (folder / "config.json").write_text(json.dumps(tiny_llama.CONFIG | changes))
+    save_file(tensors, folder / "model.safetensors")
+    load_model(folder, device=torch.device("cpu"), dtype=None)
+
+
+Q_PROJ = "model.layers.1.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "reason"),
+    [
+        (f"{Q_PROJ}.weight", torch.ones(96, 47).bfloat16(), "must be [96, 48]"),
+        (f"{Q_PROJ}.weight", torch.ones(95, 48).bfloat16(), "must be [96, 48]"),
+        (f"{Q_PROJ}.weight", torch.ones(96, 48).to(torch.int8), "names no quantisation"),
+        ("model.norm.weight", torch.ones(49).bfloat16(), "must be [48]"),
+        ("model.norm.weight", torch.ones(48).long(), "must be F32, F16 or BF16"),
+        ("model.embed_tokens.weight", torch.ones(95, 48).bfloat16(), "must be [96, 48]"),
+        (f"{Q_PROJ}.bias", torch.ones(96).bfloat16(), "is not one that this model reads"),
+        (f"{Q_PROJ}.k_scale", torch.ones(1), "is not one that this model reads"),
+        ("model.layers.2.mlp.up_proj.weight", torch.ones(96, 48), "is not one that this"),
+    ],
+)
+def test_a_wrong_or_unread_tensor_is_named(
+    tmp_path: Path, name: str, tensor: torch.Tensor, reason: str
+) -> None:
+    tensors = tiny_llama.tensors(tiny_llama.CONFIG) | {name: tensor}
+    with pytest.raises(InvalidArgumentError) as caught:
+        load(tmp_path, tensors)
+    assert f"tensor '{name}'" in caught.value.message
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "model.norm.weight", f"{Q_PROJ}.weight"])
+def test_a_missing_tensor_is_named(tmp_path: Path, name: str) -> None:
+    tensors = tiny_llama.tensors(tiny_llama.CONFIG)
+    del tensors[name]
+    with pytest.raises(InvalidArgumentError, match=f"tensor '{name}' is missing"):
+        load(tmp_path, tensors)
+
+
+def test_what_old_versions_wrote_beside_the_weights_is_ignored(tmp_path: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    load(tmp_path, tiny_llama.tensors(tiny_llama.CONFIG) | {name: torch.ones(8)})
+
+
+def test_a_tied_head_may_be_stored_twice_but_not_differ(tmp_path: Path) -> None:
+    tensors = tiny_llama.tensors(tiny_llama.CONFIG)
+    copy = tensors["model.embed_tokens.weight"].clone()
+    load(tmp_path, tensors | {"lm_head.weight": copy}, tie_word_embeddings=True)
+    copy[3, 4] += 1
+    with pytest.raises(InvalidArgumentError, match=r"'lm_head\.weight' differs from"):
+        load(tmp_path, tensors | {"lm_head.weight": copy}, tie_word_embeddings=True)
