@@ -24,9 +24,11 @@ class Commands:
     gateway: Command = (sys.executable, "-m", "gateway")
 
 
-def tokenizer_command(commands: Commands, model: Path, ready_file: Path) -> list[str]:
+def tokenizer_command(
+    commands: Commands, settings: ServeSettings, model: Path, ready_file: Path
+) -> list[str]:
     """The tokenizer on a free port."""
-    return [*commands.tokenizer, *_inner(model, ready_file)]
+    return [*commands.tokenizer, *_inner(settings, model, ready_file)]
 
 
 def worker_command(
@@ -35,11 +37,10 @@ def worker_command(
     """The worker group on a free port."""
     return [
         *commands.worker,
-        *_inner(model, ready_file),
+        *_inner(settings, model, ready_file),
         f"--model-name={model_name(settings, model)}",
         f"--num-devices={settings.num_devices}",
         f"--device={settings.device}",
-        f"--drain-limit-s={settings.drain_limit_s}",
         *settings.worker_options,
     ]
 
@@ -66,12 +67,13 @@ def model_name(settings: ServeSettings, model: Path) -> str:
     return settings.model_name or model.name
 
 
-def _inner(model: Path, ready_file: Path) -> list[str]:
+def _inner(settings: ServeSettings, model: Path, ready_file: Path) -> list[str]:
     """What tokenizer and worker share: only the gateway on this machine calls them."""
     return [
         f"--model={model}",
         f"--host={LOOPBACK}",
         "--port=0",
         "--metrics-port=0",
+        f"--drain-limit-s={settings.drain_limit_s}",
         f"--ready-file={ready_file}",
     ]

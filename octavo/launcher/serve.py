@@ -129,7 +129,10 @@ class Launcher:
         """Starts tokenizer and worker; their addresses."""
         self._screen.show("starting tokenizer and worker")
         files = {name: self._folder / f"{name}.ready.json" for name in ("tokenizer", "worker")}
-        await self._start("tokenizer", tokenizer_command(self._commands, model, files["tokenizer"]))
+        await self._start(
+            "tokenizer",
+            tokenizer_command(self._commands, self._settings, model, files["tokenizer"]),
+        )
         await self._start(
             "worker", worker_command(self._commands, self._settings, model, files["worker"])
         )
