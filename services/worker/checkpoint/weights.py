@@ -13,7 +13,6 @@ import torch
 from services.worker.checkpoint.fp8 import UNQUANTISED, Dialect
 from services.worker.checkpoint.placement import Placement, rank_part
 from services.worker.checkpoint.reader import CheckpointReader, tensor_error
-from services.worker.parallel.group import Group
 
 _IGNORED_SUFFIX = ".rotary_emb.inv_freq"  # written by old versions of transformers; computed here
 
@@ -31,13 +30,14 @@ class Weights:
         dtype: torch.dtype,
         device: torch.device,
         placement: Mapping[str, Placement],
-        group: Group,
+        rank: int,
+        size: int,
         on_progress: Progress,
     ) -> None:
         """`placement` is keyed by the last part of a matrix's name ("q_proj")."""
         self.dtype, self.device = dtype, device
         self._reader, self._dialect = reader, dialect
-        self._placement, self._group = placement, group
+        self._placement, self._rank, self._size = placement, rank, size
         self._on_progress = on_progress
         self._unread = set(reader.tensors)
         self._num_bytes = 0
@@ -58,8 +58,8 @@ class Weights:
         part = rank_part(
             matrix,
             self.placement(name),
-            rank=self._group.rank,
-            size=self._group.size,
+            rank=self._rank,
+            size=self._size,
             unit=unit,
         )
         return part.to(self.device)

@@ -78,7 +78,8 @@ def load_model(
         dtype=kernels.dtype,
         device=device,
         placement=architecture.PLACEMENT,
-        group=group,
+        rank=rank,
+        size=size,
         on_progress=on_progress,
     )
     parts = Parts(config=config, kernels=kernels, weights=weights, group=group)
