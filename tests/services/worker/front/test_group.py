@@ -137,6 +137,10 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+def contents(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 async def test_starting_can_be_seen_and_requests_are_refused_until_ranks_have_loaded(
     tmp_path: Path,
 ) -> None:
@@ -211,7 +215,7 @@ async def test_a_lost_rank_ends_requests_with_its_cause_and_the_group_comes_back
         assert (await watched.next_item())[0].key == 1
         asked_at = time.monotonic()
         watched.submit(2, act)
-        responses = []
+        responses: list[worker_pb2.RunItem] = []
         async with asyncio.timeout(10):
             while len({item.key for item in responses if item.HasField("error")}) < 2:
                 response = await watched.attachment.next_response(lambda: watched.group.load)
@@ -261,7 +265,9 @@ async def test_a_dead_launcher_is_a_lost_generation() -> None:
 
 async def test_a_checkpoint_that_cannot_load_ends_the_group_without_another_try() -> None:
     async with running_group("permanent") as watched:
-        with pytest.raises(GroupFailedError, match=r"rank 0: model\.safetensors: tensor x") as caught:
+        with pytest.raises(
+            GroupFailedError, match=r"rank 0: model\.safetensors: tensor x"
+        ) as caught:
             await asyncio.wait_for(watched.task, 20)
         assert caught.value.permanent
         assert watched.group.num_generations == 1
@@ -326,7 +332,7 @@ async def test_an_orderly_stop_leaves_nothing(temporary_folder: Path) -> None:
         await watched.until_serving()
         pids = watched.pids()
     assert all(is_gone(pid) for pid in pids)
-    assert list(temporary_folder.iterdir()) == []
+    assert contents(temporary_folder) == []
 
 
 async def test_a_stop_while_ranks_load_leaves_nothing(tmp_path: Path) -> None:
@@ -334,7 +340,7 @@ async def test_a_stop_while_ranks_load_leaves_nothing(tmp_path: Path) -> None:
         await watched.until(lambda: bool(watched.group.generation and watched.pids()))
         pids = watched.pids()
     assert all(is_gone(pid) for pid in pids)
-    assert list(tmp_path.iterdir()) == []
+    assert contents(tmp_path) == []
 
 
 @pytest.mark.slow
@@ -344,7 +350,7 @@ async def test_the_elastic_launcher_runs_two_ranks_and_they_come_back_after_a_ki
     command = launch_command(2, "tests.services.worker.front.fake_rank")
     async with running_group(num_ranks=2, command=command) as watched:
         await watched.until_serving()
-        assert list(temporary_folder.iterdir()) == []  # gone as soon as all ranks have come
+        assert contents(temporary_folder) == []  # gone as soon as all ranks have come
         os.kill(watched.pids()[1], signal.SIGKILL)
         await watched.until(lambda: watched.group.state != SERVING, 1)
         await watched.until_serving(generation=2)
@@ -352,4 +358,4 @@ async def test_the_elastic_launcher_runs_two_ranks_and_they_come_back_after_a_ki
         stopped_at = time.monotonic()
     assert time.monotonic() - stopped_at < 5
     assert all(is_gone(pid) for pid in pids)
-    assert list(temporary_folder.iterdir()) == []
+    assert contents(temporary_folder) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -27,14 +28,13 @@ def sampling(**fields: object) -> worker_pb2.Submit:
 def full(message: Message) -> Message:
     """The message with every field set, to something harmless where that is possible."""
     for field in message.DESCRIPTOR.fields:
-        if field.containing_oneof is not None and len(field.containing_oneof.fields) > 1:
-            if field.containing_oneof.fields[0] is not field:
-                continue
-        _fill(message, field)
+        oneof = field.containing_oneof
+        if oneof is None or oneof.fields[0].name == field.name:
+            _fill(message, field)
     return message
 
 
-def _fill(message: Message, field: FieldDescriptor) -> None:
+def _fill(message: Message, field: Any) -> None:
     value = getattr(message, field.name)
     is_message = field.type == FieldDescriptor.TYPE_MESSAGE
     if field.name == "logit_bias":
