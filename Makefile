@@ -5,7 +5,7 @@
 #   make test     all tests                                              (ARGS="tests/octavo -x")
 #   make check    formats, lint, types, imports, protos
 #   make stubs    octavo/v1 from protos/
-#   make bench    the benchmarks                                         (ARGS="decode")
+#   make bench    the benchmarks                                         (BENCH=decode picks one)
 #
 # Which torch: the default is what the tests run on. Another build is asked for like this:
 #   make setup TORCH="torch==2.11.0 --index-url <PyTorch's index of the build for your device>"
@@ -65,9 +65,11 @@ serve: $(READY)
 test: model
 	@$(PYTHON) -m pytest $(ARGS)
 
+BENCH ?= $(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))
+
 bench: model
-	@set -e; for name in $(or $(ARGS),$(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))); do \
-	    echo "benchmarks/$$name.py"; $(PYTHON) -m benchmarks.$$name; done
+	@model=$$($(PYTHON) -m services.worker.tools.prepare --quiet); set -e; \
+	for name in $(BENCH); do $(PYTHON) -m benchmarks.$$name --model "$$model" $(ARGS); done
 
 # ---- the checks: independent of each other, so they run side by side
 
