@@ -1,4 +1,4 @@
-"""Unary, stream and session on the generated stubs alone: python docs/examples/stubs.py [ADDRESS]"""
+"""Unary, stream and session on the stubs alone: `python docs/examples/stubs.py [ADDRESS]`."""
 
 import sys
 
