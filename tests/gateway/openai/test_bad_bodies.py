@@ -1,0 +1,128 @@
+"""Bodies that are wrong: always an answer, in the one shape, that names what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.openai.app import create_app
+from tests.gateway.openai.conftest import LIMITS
+from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
+
+PATH = "/v1/chat/completions"
+
+
+def assert_is_error(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    assert answer.json().keys() == {"error"}
+    error: dict[str, Any] = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str)
+    return error
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xef\xbb\xbf{}",
+        b"\xff\xfe",
+        b'{"messages":"\\ud800"}',
+        b'{"messages":"\xed\xa0\x80"}',
+        b'{"n":1,"n":1}',
+        b"[" * 19_000,
+        b'{"messages":' + b'{"a":' * 3_000,
+        b'{"n":' + b"9" * 10_000 + b"}",
+        b"{'n':1}",
+    ],
+)
+async def test_what_is_not_json(http: httpx.AsyncClient, content: bytes) -> None:
+    answer = await http.post(PATH, content=content)
+    assert assert_is_error(answer, 400)["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize("type_", ["application/json; charset=utf-8", "text/plain", ""])
+async def test_the_content_type_does_not_matter(http: httpx.AsyncClient, type_: str) -> None:
+    content = json.dumps({"messages": [{"role": "user", "content": "a"}]})
+    headers = {"content-type": type_, "accept": "image/png"} if type_ else {}
+    assert (await http.post(PATH, content=content, headers=headers)).status_code == 200
+
+
+async def test_a_body_over_the_limit(http: httpx.AsyncClient, generation: FakeGeneration) -> None:
+    content = json.dumps({"messages": [], "user": "x" * LIMITS.max_body_bytes})
+    error = assert_is_error(await http.post(PATH, content=content), 413)
+    assert "20000 bytes" in error["message"]
+    assert not generation.requests
+
+
+@pytest.mark.parametrize("length", ["20001", "9" * 5000])
+async def test_a_length_over_the_limit_is_enough(http: httpx.AsyncClient, length: str) -> None:
+    answer = await http.post(PATH, content=b"{}", headers={"content-length": length})
+    assert_is_error(answer, 413)
+
+
+@pytest.mark.parametrize("request_id", ["x" * 129, "a b", "é".encode(), "a/b", ""])
+async def test_a_request_id_that_no_log_should_hold(
+    http: httpx.AsyncClient, request_id: str | bytes
+) -> None:
+    answer = await http.get("/health", headers={"x-request-id": request_id})
+    assert assert_is_error(answer, 400)["param"] == "x-request-id"
+
+
+NUMBERS = ["temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty"]
+NUMBERS += ["repetition_penalty", "seed", "n", "max_tokens", "max_completion_tokens", "min_tokens"]
+NUMBERS += ["time_limit_ms", "priority"]
+NO_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"5"', "true", "[]", "{}", '""']
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", NO_NUMBERS)
+async def test_what_is_no_number(http: httpx.AsyncClient, name: str, value: str) -> None:
+    content = f'{{"messages":[{{"role":"user","content":"a"}}],"{name}":{value}}}'
+    error = assert_is_error(await http.post(PATH, content=content), 400)
+    assert error["param"] == name
+    assert error["message"].startswith(f"{name} is ")
+
+
+INTEGERS = ["top_k", "seed", "n", "max_tokens", "min_tokens", "time_limit_ms", "priority"]
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", ["1.5", "1e3", str(2**63), str(-(2**63) - 1), str(10**21)])
+async def test_what_is_no_integer(http: httpx.AsyncClient, name: str, value: str) -> None:
+    content = f'{{"messages":[{{"role":"user","content":"a"}}],"{name}":{value}}}'
+    assert assert_is_error(await http.post(PATH, content=content), 400)["param"] == name
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+FIELDS = [*NUMBERS, "messages", "stop", "stop_token_ids", "logit_bias", "stream", "stream_options"]
+FIELDS += ["model", "tools", "response_format", "chat_template_kwargs", "unheard_of", "logprobs"]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
+async def test_any_fields_get_an_answer_or_a_named_refusal(fields: dict[str, Any]) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], **fields}
+    transport = httpx.ASGITransport(create_app(FakeGeneration(), LIMITS))
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+        answer = await http.post(PATH, content=json.dumps(body))
+    if answer.status_code == 200:
+        return
+    assert answer.status_code in (400, 404)
+    param = assert_is_error(answer, answer.status_code)["param"]
+    assert param is not None
+    assert any(param.startswith(name) for name in fields)

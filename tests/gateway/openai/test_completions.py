@@ -1,0 +1,116 @@
+"""/v1/completions by raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from octavo.errors import ResourceExhaustedError
+from tests.gateway.openai.conftest import events
+from tests.gateway.openai.fake_generation import MODEL, FakeGeneration, accepted, script
+
+PATH = "/v1/completions"
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": MODEL, "prompt": "Paris is", **fields}
+
+
+async def test_a_whole_answer(http: httpx.AsyncClient, generation: FakeGeneration) -> None:
+    answer = (await http.post(PATH, json=body(), headers={"x-request-id": "abc"})).json()
+    assert answer["id"] == "cmpl-abc"
+    assert answer["object"] == "text_completion"
+    assert answer["choices"] == [
+        {"index": 0, "text": "Paris.", "logprobs": None, "finish_reason": "stop"}
+    ]
+    assert answer["usage"]["total_tokens"] == 10
+    assert generation.requests[0].prompt == "Paris is"
+    assert generation.requests[0].request_id == "abc"
+
+
+async def test_a_stream_with_usage(http: httpx.AsyncClient) -> None:
+    answer = await http.post(PATH, json=body(stream=True, stream_options={"include_usage": True}))
+    *chunks, last, done = events(answer.text)
+    assert done == "[DONE]"
+    assert [(c["choices"][0]["text"], c["choices"][0]["finish_reason"]) for c in chunks] == [
+        ("Par", None),
+        ("is", None),
+        (".", None),
+        ("", "stop"),
+    ]
+    assert all(chunk["usage"] is None for chunk in chunks)
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 3)
+    assert len({chunk["id"] for chunk in [*chunks, last]}) == 1
+
+
+async def test_token_ids(http: httpx.AsyncClient, generation: FakeGeneration) -> None:
+    assert (await http.post(PATH, json=body(prompt=[1, 2, 3]))).status_code == 200
+    assert (generation.requests[0].prompt, generation.requests[0].token_ids) == (None, [1, 2, 3])
+
+
+@pytest.mark.parametrize("prompts", [["a", "b", "c"], [[1], [2, 3], [4]]])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_list_of_prompts(
+    http: httpx.AsyncClient, generation: FakeGeneration, prompts: list[Any], stream: bool
+) -> None:
+    generation.answer = lambda request: script(f"for {request.prompt or request.token_ids}")
+    fields = body(prompt=prompts, stream=stream, stream_options={"include_usage": True})
+    answer = await http.post(PATH, json=fields, headers={"x-request-id": "abc"})
+    assert [request.request_id for request in generation.requests] == ["abc-0", "abc-1", "abc-2"]
+    whole = {"usage": {}, "choices": []} if stream else answer.json()
+    texts = {choice["index"]: choice["text"] for choice in whole["choices"]}
+    if stream:
+        *chunks, last, _ = events(answer.text)
+        whole["usage"] = last["usage"]
+        for choice in (chunk["choices"][0] for chunk in chunks):
+            texts[choice["index"]] = texts.get(choice["index"], "") + choice["text"]
+    assert texts == {index: f"for {prompt}" for index, prompt in enumerate(prompts)}
+    assert whole["usage"]["prompt_tokens"] == 21
+
+
+async def test_one_failing_prompt_ends_all(
+    http: httpx.AsyncClient, generation: FakeGeneration
+) -> None:
+    forever = asyncio.Event()
+    refusal = ResourceExhaustedError("Full.")
+    generation.answer = lambda request: (
+        [refusal] if request.prompt == "b" else [accepted(), forever.wait()]
+    )
+    answer = await http.post(PATH, json=body(prompt=["a", "b", "c"]))
+    assert answer.status_code == 429
+    assert generation.num_open == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [
+        (None, "prompt"),
+        (5, "prompt"),
+        ([], "prompt"),
+        (["a"] * 4, "prompt"),
+        ([1, "a"], "prompt[1]"),
+        (["a", 1], "prompt[1]"),
+        ([[1], [-1]], "prompt[1][0]"),
+        ([2**32], "prompt[0]"),
+        ([True], "prompt[0]"),
+        ({}, "prompt"),
+    ],
+)
+async def test_what_no_prompt_is(http: httpx.AsyncClient, prompt: Any, param: str) -> None:
+    answer = await http.post(PATH, json=body(prompt=prompt))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("fields", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}, {"logprobs": 0}])
+async def test_what_is_not_supported(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
+    error = (await http.post(PATH, json=body(**fields))).json()["error"]
+    assert (error["param"], error["code"]) == (next(iter(fields)), "unsupported_parameter")
+
+
+async def test_neutral_values_ask_for_nothing(http: httpx.AsyncClient) -> None:
+    fields = body(echo=False, suffix="", best_of=1, logprobs=None)
+    assert (await http.post(PATH, json=fields)).status_code == 200
