@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from services.worker.batch import Batch
 from services.worker.kernels import reference_attention as attention
-from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, plan_attention
+from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, Tiling, plan_attention
 from services.worker.kernels.elementwise import silu_
 from services.worker.kernels.kv_cache import KVCache
 from services.worker.kernels.row_tiles import (
@@ -45,7 +45,7 @@ class ReferenceKernels:
         self.dtype = dtype
         self.block_tokens_multiple = KEY_TILE
         self._row_tiles: dict[torch.Size, tuple[int, ...]] = {}
-        self._tile_tokens: dict[tuple[int, int], int] = {}
+        self._tilings: dict[tuple[int, int], Tiling] = {}
 
     def padded_rows(self, num_rows: int) -> int:
         return -(-num_rows // SMALLEST_TILE) * SMALLEST_TILE
@@ -90,9 +90,7 @@ class ReferenceKernels:
 
     def plan_attention(self, batch: Batch, cache: KVCache, num_heads: int) -> AttentionPlan:
         heads_per_kv_head = num_heads // cache.num_kv_heads
-        return plan_attention(
-            batch, cache, heads_per_kv_head, self._prefill_tokens(heads_per_kv_head, cache.head_dim)
-        )
+        return plan_attention(batch, cache, self._tiling(heads_per_kv_head, cache.head_dim))
 
     def write_kv(
         self,
@@ -112,9 +110,9 @@ class ReferenceKernels:
     ) -> torch.Tensor:
         return attention.attend(query, layer, plan, scale).to(self.dtype)
 
-    def _prefill_tokens(self, heads_per_kv_head: int, head_dim: int) -> int:
-        """Tokens of a prompt whose queries share one matrix product: 1 where that changes bits."""
+    def _tiling(self, heads_per_kv_head: int, head_dim: int) -> Tiling:
+        """Compared once per shape, when the first step of that shape is planned."""
         shape = (heads_per_kv_head, head_dim)
-        if shape not in self._tile_tokens:
-            self._tile_tokens[shape] = attention.equal_tile_tokens(*shape, device=self.device)
-        return self._tile_tokens[shape]
+        if shape not in self._tilings:
+            self._tilings[shape] = attention.equal_tiling(*shape, device=self.device)
+        return self._tilings[shape]

@@ -20,18 +20,11 @@ import math
 import torch
 import torch.nn.functional as F
 
-from services.worker.kernels.attention_plan import (
-    KEY_TILE,
-    QUERY_ROWS,
-    AttentionPlan,
-    TileBatch,
-)
+from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, TileBatch, Tiling
 from services.worker.kernels.elementwise import exp2_
 
-PREFILL_TOKENS = 32  # of a query tile: enough rows to keep the cores busy, few to waste
-# The score of a hidden key. Finite, so that a tile of hidden keys alone gives finite numbers (which
-# weigh 2^(-1e30 - m) = 0) and no NaN; no true score comes near.
-_HIDDEN_SCORE = -1e30
+_PREFILL_TOKENS = 32  # of a query tile: enough rows to keep the cores busy, few to waste
+_LARGEST_STORED = 1e15  # what infinity is stored as, where the dtype holds it
 
 
 def write_kv(
@@ -40,14 +33,16 @@ def write_kv(
     layer: tuple[torch.Tensor, torch.Tensor],
     plan: AttentionPlan,
 ) -> None:
-    """Stores the true rows. What overflowed is stored as the largest number instead.
+    """Stores the true rows; what overflowed is stored as a large number instead.
 
     A hidden key weighs exactly 0, but 0 x infinity would carry one request's overflow into
     another's sum.
     """
     for cache, rows in zip(layer, (key, value), strict=True):
         flat = rows[: plan.num_rows].to(cache.dtype).reshape(-1, cache.shape[-1])
-        cache.view(-1, cache.shape[-1]).index_copy_(0, plan.kv_rows, torch.nan_to_num_(flat))
+        largest = min(_LARGEST_STORED, torch.finfo(cache.dtype).max)
+        flat.nan_to_num_(0.0, posinf=largest, neginf=-largest)
+        cache.view(-1, cache.shape[-1]).index_copy_(0, plan.kv_rows, flat)
 
 
 def attend(
@@ -78,7 +73,7 @@ def _attend_tiles(
     keys, values = (_gather(cache, tiles.pair_blocks) for cache in layer)
     scores = torch.bmm(pair_queries.view(-1, num_rows, head_dim), keys.transpose(1, 2))
     scores = scores.view(-1, num_kv_heads, num_rows, KEY_TILE)
-    scores.masked_fill_(tiles.hidden, _HIDDEN_SCORE)
+    torch.minimum(scores, tiles.ceiling, out=scores)
     peaks = scores.amax(-1, keepdim=True)
     weights = exp2_(scores.sub_(peaks))
     sums = weights.sum(-1, keepdim=True)
@@ -143,23 +138,38 @@ def _merge_key_tiles(
     return merged.div_(total)
 
 
-def equal_tile_tokens(heads_per_kv_head: int, head_dim: int, *, device: torch.device) -> int:
-    """PREFILL_TOKENS where a tile of that many tokens gives the bits of one-token tiles, else 1.
+def equal_tiling(heads_per_kv_head: int, head_dim: int, *, device: torch.device) -> Tiling:
+    """The tiles of queries in which decoding and prompts give the same bits on this machine.
 
-    The matrix kernel is chosen by the number of rows; this compares the two that attention uses.
+    The library chooses its matrix kernel by the number of rows, so this compares the products of a
+    decoding tile with those of a prompt's tile, for the least padding first. Where none agree, a
+    prompt goes token by token, in the tiles of decoding.
     """
-    if device.type != "cpu":
-        return PREFILL_TOKENS
+    for row_multiple in (4, 8):
+        tiling = Tiling(
+            heads_per_kv_head=heads_per_kv_head,
+            row_multiple=row_multiple,
+            prefill_tokens=_PREFILL_TOKENS,
+        )
+        if device.type != "cpu" or _products_agree(tiling, head_dim):
+            return tiling
+    return Tiling(heads_per_kv_head=heads_per_kv_head, row_multiple=8, prefill_tokens=1)
+
+
+def _products_agree(tiling: Tiling, head_dim: int) -> bool:
+    """Whether rows have the same bits in tiles and batches of either size."""
     generator = torch.Generator().manual_seed(0)
-    few = -(-heads_per_kv_head // QUERY_ROWS) * QUERY_ROWS
-    many = -(-PREFILL_TOKENS * heads_per_kv_head // few) * few
-    query = torch.randn(2, many, head_dim, generator=generator)
-    keys = torch.randn(2, KEY_TILE, head_dim, generator=generator)
-    weights = torch.rand(2, many, KEY_TILE, generator=generator)
-    scores, outputs = torch.bmm(query, keys.transpose(1, 2)), torch.bmm(weights, keys)
-    for start in range(0, many, few):
-        rows = slice(start, start + few)
-        same_scores = torch.equal(torch.bmm(query[:, rows], keys.transpose(1, 2)), scores[:, rows])
-        if not same_scores or not torch.equal(torch.bmm(weights[:, rows], keys), outputs[:, rows]):
-            return 1
-    return PREFILL_TOKENS
+    few = tiling.num_rows(1)
+    many = -(-tiling.num_rows(tiling.prefill_tokens) // few) * few
+    query = torch.randn(5, many, head_dim, generator=generator)
+    keys = torch.randn(5, KEY_TILE, head_dim, generator=generator)
+    weights = torch.rand(5, many, KEY_TILE, generator=generator)
+    for left, right in ((query, keys.transpose(1, 2)), (weights, keys)):
+        together = torch.bmm(left, right)
+        by_tile = [torch.bmm(part, right) for part in torch.split(left, few, dim=1)]
+        by_pair = [torch.bmm(left[i : i + 1], right[i : i + 1]) for i in range(len(left))]
+        if not torch.equal(torch.cat(by_tile, 1), together):
+            return False
+        if not torch.equal(torch.cat(by_pair), together):
+            return False
+    return True

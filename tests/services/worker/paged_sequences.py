@@ -69,6 +69,16 @@ class PagedSequences:
         self.release([sequence])
         return first, made
 
+    def greedy_together(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[list[int]]:
+        """The ids that greedy decoding gives, all sequences in the same steps."""
+        sequences = [PagedSequence(list(prompt)) for prompt in prompts]
+        for _ in range(num_tokens):
+            work = [(item, len(item.ids) - item.num_done) for item in sequences]
+            for item, token in zip(sequences, self.step(work).argmax(-1).tolist(), strict=True):
+                item.ids.append(token)
+        self.release(sequences)
+        return [item.ids[-num_tokens:] for item in sequences]
+
     def release(self, sequences: Iterable[PagedSequence]) -> None:
         for sequence in sequences:
             self._free += sequence.blocks

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 from services.worker.batch import Batch
 from services.worker.kernels import KVCache, choose_kernels
-from services.worker.kernels.attention_plan import KEY_TILE, plan_attention
-from services.worker.kernels.reference_attention import attend, equal_tile_tokens
+from services.worker.kernels.attention_plan import KEY_TILE, Tiling, plan_attention
+from services.worker.kernels.reference_attention import attend, equal_tiling
 
 CPU = torch.device("cpu")
 KERNELS = choose_kernels(CPU, torch.float32)
@@ -142,7 +143,9 @@ def test_what_overflows_is_stored_finite() -> None:
 def test_a_step_is_planned_in_bounded_batches_that_cover_every_row_once() -> None:
     cache = KVCache(storage=torch.zeros(1, 2, 1, 2000, 16, 16))
     batch = random_batch(cache, [(20_000, 70), (5000, 1), (300, 300), (1, 1), (257, 1)])
-    plan = plan_attention(batch, cache, heads_per_kv_head=3, prefill_tokens=32)
+    plan = plan_attention(
+        batch, cache, Tiling(heads_per_kv_head=3, row_multiple=4, prefill_tokens=32)
+    )
     rows = torch.cat([tiles.used_rows for tiles in plan.batches])
     assert sorted(rows.tolist()) == list(range(70 + 1 + 300 + 1 + 1))
     for tiles in plan.batches:
@@ -158,10 +161,10 @@ def test_tiles_of_one_token_give_the_bits_of_tiles_of_many(heads: tuple[int, int
     cache = KVCache(storage=randn(1, 2, num_kv_heads, 200, 16, 64))
     batch = random_batch(cache, [(300, 100), (40, 40), (7, 1)])
     query = randn(144, num_heads, 64, seed=1)
-    per_kv_head = num_heads // num_kv_heads
-    many = equal_tile_tokens(per_kv_head, 64, device=CPU)  # 1 where this machine's bits differ
+    chosen = equal_tiling(num_heads // num_kv_heads, 64, device=CPU)
+    single = replace(chosen, prefill_tokens=1)
     given = [
-        attend(query, cache.layer(0), plan_attention(batch, cache, per_kv_head, tokens), 0.125)
-        for tokens in (1, many)
+        attend(query, cache.layer(0), plan_attention(batch, cache, tiling), 0.125)
+        for tiling in (chosen, single)
     ]
     assert torch.equal(given[0], given[1])
