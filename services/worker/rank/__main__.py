@@ -50,6 +50,9 @@ def _work(config: RankConfig, rank: int, link: RankEnd) -> None:
     activity = Activity(config.step_limit_ms)
     start_heartbeat(link, activity, config.heartbeat_ms)
     inbox = Inbox(link)
+    # Threads that wait in a spin fight with every other process of the machine: one busy neighbour
+    # on two cores made a step seven times longer. Read by OpenMP when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     link.send(Progress(stage="importing torch", loaded_bytes=0, total_bytes=0))
     # Imported here because they import torch: after the hello, and under the heartbeat.
     from services.worker.rank import loading, loop  # noqa: PLC0415
