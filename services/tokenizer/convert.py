@@ -10,6 +10,9 @@ from google.protobuf.json_format import MessageToDict
 from octavo.errors import invalid_field
 from octavo.v1 import tokenizer_pb2 as pb
 
+# Levels of lists and objects in JSON; what goes through all of them calls itself for each.
+_MAX_DEPTH = 64
+
 
 def messages_from_pb(request: pb.RenderChatRequest) -> list[dict[str, Any]]:
     """The messages as templates expect them: absent fields are absent."""
@@ -35,7 +38,11 @@ def arguments_from_pb(request: pb.RenderChatRequest) -> dict[str, Any]:
     """The template's arguments. A Struct knows one kind of number; whole ones become int."""
     if not request.HasField("template_arguments"):
         return {}
-    whole: dict[str, Any] = _whole_numbers(MessageToDict(request.template_arguments))
+    try:
+        arguments = MessageToDict(request.template_arguments)
+    except ValueError:  # infinity and NaN are no JSON
+        raise invalid_field("chat.template_arguments", "no number", "finite numbers") from None
+    whole: dict[str, Any] = _whole_numbers(arguments)
     return whole
 
 
@@ -63,9 +70,26 @@ def _message(message: pb.TemplateMessage) -> dict[str, Any]:
 
 def _json(text: str, field: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         raise invalid_field(field, text, "JSON") from None
+    if _is_deep(value):
+        raise invalid_field(field, text, f"JSON that is at most {_MAX_DEPTH} levels deep")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        holders = [entry for entry in level if isinstance(entry, dict | list)]
+        level = [
+            entry
+            for holder in holders
+            for entry in (holder.values() if isinstance(holder, dict) else holder)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _whole_numbers(value: Any) -> Any:

@@ -42,8 +42,21 @@ def _strftime_now(format: str) -> str:
     return datetime.now().strftime(format)  # noqa: DTZ005 - the date where the server stands
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """The filter that templates are written for; Jinja's own escapes HTML."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _compile(source: str) -> jinja2.Template:
@@ -69,13 +82,21 @@ def _render(template: jinja2.Template, variables: dict[str, Any], max_bytes: int
     return "".join(parts)
 
 
-def _answer(template: jinja2.Template, request: dict[str, Any]) -> dict[str, str]:
+def _answer(template: jinja2.Template, request: dict[str, Any]) -> dict[str, Any]:
+    """The texts of all sets of variables. Only the first must render: it is what was asked for."""
+    first, *others = request["variables"]
     try:
-        return {"text": _render(template, request["variables"], request["max_bytes"])}
+        texts: list[str | None] = [_render(template, first, request["max_bytes"])]
     except MemoryError:
         return {"error": "the template needs more memory than it may have"}
     except Exception as error:  # noqa: BLE001 - whatever a template does is the template's error
         return {"error": f"{error}" or type(error).__name__}
+    for other in others:
+        try:
+            texts.append(_render(template, other, request["max_other_bytes"]))
+        except Exception:  # noqa: BLE001 - the same
+            texts.append(None)
+    return {"texts": texts}
 
 
 def read_frame(stream: BinaryIO) -> dict[str, Any] | None:
@@ -106,7 +127,7 @@ def main(memory_bytes: int) -> None:
         answers.write(frame_of({"error": f"the chat template cannot be compiled: {error}"}))
         answers.flush()
         return
-    answers.write(frame_of({"text": ""}))
+    answers.write(frame_of({"texts": []}))
     answers.flush()
     while (request := read_frame(frames)) is not None:
         answers.write(frame_of(_answer(template, request)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,10 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _SCRIPT = str(Path(template_process.__file__))
+# Starting Python and compiling a template take a tenth of a second; a busy machine takes longer.
+_START_LIMIT_S = 30.0
+# Texts that are rendered to be compared with the first may have a break around each character.
+_MOST_GROWTH = 8
 
 
 class TemplateRunner:
@@ -41,14 +45,28 @@ class TemplateRunner:
         """
         async with self._turn:
             try:
-                await self._within_limit(self._started())
+                await self._started()
             except InvalidArgumentError as error:
                 log.warning("chat template unusable", error=error.message)
 
-    async def render(self, variables: dict[str, Any]) -> str:
-        """The text that the template makes of `variables`. Raises InvalidArgumentError."""
+    async def render(self, variables: Sequence[dict[str, Any]]) -> Sequence[str | None]:
+        """The text that the template makes of each set of variables; None where it refuses one but
+        the first. Raises InvalidArgumentError where it refuses the first.
+        """
+        request = {
+            "variables": variables,
+            "max_bytes": self._max_bytes,
+            "max_other_bytes": self._max_bytes * _MOST_GROWTH,
+        }
+        frame = await asyncio.to_thread(template_process.frame_of, request)
         async with self._turn:
-            return await self._within_limit(self._render(variables))
+            process = await self._started()
+            data = await self._within(self._time_limit_s, _exchange(process, frame))
+        answer = await asyncio.to_thread(json.loads, data)
+        if "error" in answer:
+            raise _template_error(answer["error"])
+        texts: list[str | None] = answer["texts"]
+        return texts
 
     async def close(self) -> None:
         """Ends the helper."""
@@ -59,50 +77,47 @@ class TemplateRunner:
             # Not only wait(): the pipes' transports are closed when both ends were read to the end.
             await process.communicate()
 
-    async def _render(self, variables: dict[str, Any]) -> str:
-        process = await self._started()
-        return await self._exchange(process, {"variables": variables, "max_bytes": self._max_bytes})
-
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
         await self.close()
-        self._process = await asyncio.create_subprocess_exec(
+        self._process = process = await asyncio.create_subprocess_exec(
             *tethered([sys.executable, "-I", _SCRIPT, str(self._memory_bytes)]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        await self._exchange(self._process, {"template": self._template})
-        return self._process
-
-    async def _exchange(self, process: asyncio.subprocess.Process, value: dict[str, Any]) -> str:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(template_process.frame_of(value))
-        await process.stdin.drain()
-        header = await process.stdout.readexactly(template_process.HEADER.size)
-        data = await process.stdout.readexactly(*template_process.HEADER.unpack(header))
-        answer = json.loads(data)
+        frame = template_process.frame_of({"template": self._template})
+        answer = json.loads(await self._within(_START_LIMIT_S, _exchange(process, frame)))
         if "error" in answer:
+            await self.close()
             raise _template_error(answer["error"])
-        return str(answer["text"])
+        return process
 
-    async def _within_limit(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _within(self, limit_s: float, work: Coroutine[Any, Any, T]) -> T:
         """Awaits `work`; what goes past a limit costs the helper, not the service."""
         try:
-            async with asyncio.timeout(self._time_limit_s):
+            async with asyncio.timeout(limit_s):
                 return await work
         except TimeoutError:
             await self.close()
-            limit = f"{self._time_limit_s:g} s"
-            raise _template_error(f"the template took longer than {limit}") from None
+            raise _template_error(f"the template took longer than {limit_s:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError):
             await self.close()
             raise _template_error("the template went past its memory limit") from None
         except asyncio.CancelledError:
             await self.close()  # an answer that nobody waits for would be read as the next one
             raise
+
+
+async def _exchange(process: asyncio.subprocess.Process, frame: bytes) -> bytes:
+    """Sends one frame; the JSON of the one that answers it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(frame)
+    await process.stdin.drain()
+    header = await process.stdout.readexactly(template_process.HEADER.size)
+    return await process.stdout.readexactly(*template_process.HEADER.unpack(header))
 
 
 def _template_error(cause: str) -> InvalidArgumentError:
