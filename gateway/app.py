@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import structlog
 
@@ -16,6 +14,7 @@ from gateway.metrics import gateway_registry
 from gateway.openai.app import create_app
 from gateway.openai.server import serve_http
 from octavo.metrics import MetricsServer
+from octavo.ready_file import write_ready_file
 from octavo.rpc.server import wait_for_shutdown
 
 log = structlog.get_logger()
@@ -39,8 +38,7 @@ async def run(settings: GatewaySettings) -> None:
     ):
         ports = BoundPorts(http_port=http, grpc_port=grpc_port, metrics_port=metrics)
         log.info("listening", host=settings.host, **asdict(ports))
-        if settings.ready_file is not None:
-            _write_ready_file(settings.ready_file, ports)
+        write_ready_file(settings.ready_file, **asdict(ports))
         await wait_for_shutdown()
         await gateway.drain()
 
@@ -60,10 +58,3 @@ async def _http_and_metrics(
             await http.close(CLOSE_GRACE_S)
     finally:
         metrics.close()
-
-
-def _write_ready_file(path: Path, ports: BoundPorts) -> None:
-    """Writes beside and renames: whoever waits for the file never reads half of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(asdict(ports)), encoding="utf-8")
-    partial.replace(path)

@@ -8,6 +8,8 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from octavo.rpc.server import AddressInUseError
+
 
 class MetricsServer:
     """Serves a registry over HTTP from a thread of its own."""
@@ -18,8 +20,11 @@ class MetricsServer:
 
     @classmethod
     def start(cls, registry: CollectorRegistry, host: str, port: int) -> Self:
-        """Listens on host:port (port 0: a free one); OSError where the port is in use."""
-        server, thread = start_http_server(port, addr=host, registry=registry)
+        """Listens on host:port (port 0: a free one). Raises AddressInUseError."""
+        try:
+            server, thread = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise AddressInUseError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         return cls(server, thread)
 
     @property

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from octavo.metrics import MetricsServer
+from octavo.rpc.server import AddressInUseError
 
 
 def test_a_registry_is_served_until_closed() -> None:
@@ -24,7 +25,7 @@ def test_a_registry_is_served_until_closed() -> None:
 def test_a_busy_port_is_an_error() -> None:
     server = MetricsServer.start(CollectorRegistry(), "127.0.0.1", 0)
     try:
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(AddressInUseError, match=rf"127\.0\.0\.1:{server.port}.*in use"):
             MetricsServer.start(CollectorRegistry(), "127.0.0.1", server.port)
     finally:
         server.close()

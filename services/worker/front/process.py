@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
-from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from octavo.fingerprint import checkpoint_fingerprint, tokenizer_fingerprint
 from octavo.metrics import MetricsServer
-from octavo.rpc.server import AddressInUseError, RpcServer, wait_for_shutdown
+from octavo.ready_file import write_ready_file
+from octavo.rpc.server import RpcServer, wait_for_shutdown
 from octavo.v1 import worker_pb2_grpc
 from services.worker.config import WorkerSettings
 from services.worker.front.description import Served
@@ -49,7 +47,8 @@ async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
             )
         },
     )
-    metrics = _start_metrics(load_registry(lambda: group.load), settings)
+    registry = load_registry(lambda: group.load)
+    metrics = MetricsServer.start(registry, settings.host, settings.metrics_port)
     try:
         port = await server.start()
         _announce(settings, port, metrics.port)
@@ -134,14 +133,6 @@ def launch_command(num_ranks: int, rank_module: str) -> list[str]:
     return [*launch, *options, "--run-id", f"octavo-{os.getpid()}"]
 
 
-def _start_metrics(registry: CollectorRegistry, settings: WorkerSettings) -> MetricsServer:
-    try:
-        return MetricsServer.start(registry, settings.host, settings.metrics_port)
-    except OSError as error:
-        address = f"{settings.host}:{settings.metrics_port}"
-        raise AddressInUseError(f"cannot listen on {address}: {error.strerror}") from error
-
-
 def _announce(settings: WorkerSettings, port: int, metrics_port: int) -> None:
     log.info(
         "listening",
@@ -149,12 +140,4 @@ def _announce(settings: WorkerSettings, port: int, metrics_port: int) -> None:
         metrics=f"http://{settings.host}:{metrics_port}/metrics",
         model=settings.served_name,
     )
-    if settings.ready_file is not None:
-        _write_atomically(settings.ready_file, {"port": port, "metrics_port": metrics_port})
-
-
-def _write_atomically(path: Path, values: dict[str, int]) -> None:
-    """Whoever waits for the file never reads half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(values), encoding="utf-8")
-    draft.replace(path)
+    write_ready_file(settings.ready_file, port=port, metrics_port=metrics_port)
