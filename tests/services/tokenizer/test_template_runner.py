@@ -42,6 +42,11 @@ async def start() -> AsyncIterator[Start]:
         await runner.close()
 
 
+async def render(runner: TemplateRunner, variables: dict[str, Any]) -> str | None:
+    (text,) = await runner.render([variables])
+    return text
+
+
 def helpers() -> list[psutil.Process]:
     return psutil.Process().children()
 
@@ -53,13 +58,20 @@ async def test_a_template_is_rendered_as_transformers_does(start: Start) -> None
         "{% generation %}{{ m | tojson }}{% endgeneration %}\n"
         "{% endfor %}"
     )
-    text = await runner.render({"messages": ["a", {"é": '<"'}]})
+    text = await render(runner, {"messages": ["a", {"é": '<"'}]})
     assert text == '{"é": "<\\""}'
+
+
+async def test_only_the_first_variables_must_render(start: Start) -> None:
+    runner = await start("{{ 1 // a }}")
+    assert list(await runner.render([{"a": 1}, {"a": 0}, {"a": 2}])) == ["1", None, "0"]
+    with pytest.raises(InvalidArgumentError):
+        await runner.render([{"a": 0}, {"a": 1}])
 
 
 async def test_renders_do_not_see_each_other(start: Start) -> None:
     runner = await start("{{ a }}{{ b }}")
-    texts = await asyncio.gather(runner.render({"a": 1}), runner.render({"b": 2}))
+    texts = await asyncio.gather(render(runner, {"a": 1}), render(runner, {"b": 2}))
     assert list(texts) == ["1", "2"]
 
 
@@ -80,7 +92,7 @@ async def test_what_a_template_raises_reaches_the_user(
 ) -> None:
     runner = await start(template)
     with pytest.raises(InvalidArgumentError, match=cause) as caught:
-        await runner.render({"messages": []})
+        await render(runner, {"messages": []})
     assert caught.value.reason == "CHAT_TEMPLATE_ERROR"
     assert len(caught.value.message) < 1_000
 
@@ -99,9 +111,9 @@ async def test_what_a_template_raises_reaches_the_user(
 async def test_what_needs_more_than_its_limits_is_refused(start: Start, template: str) -> None:
     runner = await start("{% if n %}" + template + "{% endif %}ok")
     with pytest.raises(InvalidArgumentError) as caught:
-        await runner.render({"n": 1})
+        await render(runner, {"n": 1})
     assert caught.value.reason == "CHAT_TEMPLATE_ERROR"
-    assert await runner.render({"n": 0}) == "ok"
+    assert await render(runner, {"n": 0}) == "ok"
 
 
 @pytest.mark.parametrize(
@@ -115,21 +127,22 @@ async def test_a_template_that_takes_too_long_is_ended(start: Start, template: s
     runner = await start("{% if n %}" + template + "{% endif %}ok", time_limit_s=0.3)
     began = time.monotonic()
     with pytest.raises(InvalidArgumentError, match=r"longer than 0\.3 s"):
-        await runner.render({"n": 1})
+        await render(runner, {"n": 1})
     assert time.monotonic() - began < 5
-    assert await runner.render({"n": 0}) == "ok"
+    assert await render(runner, {"n": 0}) == "ok"
 
 
 async def test_a_large_conversation_passes(start: Start) -> None:
     runner = await start("{{ text }}")
-    assert len(await runner.render({"text": "é" * (MIB // 2)})) == MIB // 2
+    text = "é" * (MIB // 2)
+    assert await render(runner, {"text": text}) == text
     with pytest.raises(InvalidArgumentError, match="larger than"):
-        await runner.render({"text": "é" * (MIB // 2 + 1)})
+        await render(runner, {"text": "é" * (MIB // 2 + 1)})
 
 
 async def test_the_least_memory_that_can_be_set_is_enough(start: Start) -> None:
     runner = await start("{{ text }}", memory_bytes=64 * MIB)
-    assert await runner.render({"text": "x" * 100_000})
+    assert await render(runner, {"text": "x" * 100_000})
 
 
 @pytest.mark.parametrize("template", ["{% if %}", "{{ 'a' * 10**10 }}", "{% nonsense %}"])
@@ -139,7 +152,7 @@ async def test_a_template_that_does_not_compile_costs_its_requests_only(
     runner = await start(template)
     for _ in range(2):
         with pytest.raises(InvalidArgumentError, match=r"cannot be compiled|memory"):
-            await runner.render({})
+            await render(runner, {})
     assert len(helpers()) <= 1
 
 
@@ -155,17 +168,17 @@ async def test_a_helper_that_was_killed_is_started_again(start: Start) -> None:
 
 async def rendered_or_refused(runner: TemplateRunner) -> str | None:
     try:
-        return await runner.render({})
+        return await render(runner, {})
     except InvalidArgumentError:
         return None
 
 
 async def test_a_render_that_nobody_waits_for_does_not_answer_the_next(start: Start) -> None:
     runner = await start("{% if n > 1 %}" + LOOPS.format("") + "{% endif %}{{ n }}")
-    abandoned = asyncio.create_task(runner.render({"n": 99_999}))
+    abandoned = asyncio.create_task(render(runner, {"n": 99_999}))
     await asyncio.sleep(0.05)
     abandoned.cancel()
-    assert await runner.render({"n": 1}) == "1"
+    assert await render(runner, {"n": 1}) == "1"
     with pytest.raises(asyncio.CancelledError):
         await abandoned
 
@@ -173,11 +186,11 @@ async def test_a_render_that_nobody_waits_for_does_not_answer_the_next(start: St
 async def test_nothing_is_left_after_close(start: Start) -> None:
     runner = await start("{% if n > 1 %}" + LOOPS.format("") + "{% endif %}{{ n }}")
     assert len(helpers()) == 1
-    waiting = [asyncio.create_task(runner.render({"n": 99_999})) for _ in range(2)]
+    waiting = [asyncio.create_task(render(runner, {"n": 99_999})) for _ in range(2)]
     await asyncio.sleep(0.05)
     await runner.close()
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(error, InvalidArgumentError | UnavailableError) for error in found)
     assert not helpers()
     with pytest.raises(UnavailableError):
-        await runner.render({})
+        await render(runner, {})

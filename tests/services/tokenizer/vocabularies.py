@@ -123,10 +123,9 @@ def wordpiece_tokenizer() -> Tokenizer:
 
 
 def windowed_tokenizer() -> Tokenizer:
-    """Llama 2's with a step more in its decoder, so that its ids have no pieces."""
-    tokenizer = llama2_tokenizer()
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("x", "x"), *steps])
+    """A byte-level one with a step more in its decoder, so that its ids have no pieces."""
+    tokenizer = Tokenizer.from_file(str(CHECKPOINTS / "fmo-l0" / "tokenizer.json"))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("~~", "~~"), decoders.ByteLevel()])
     return tokenizer
 
 
