@@ -1,14 +1,8 @@
-"""From a conversation to ids: what a user wrote never becomes a special token.
-
-Special tokens in what users wrote are replaced by marks before the template runs. Afterwards the
-special tokens that stand in the text are the template's own; they become ids, and the marks become
-the ordinary text that the user wrote.
-"""
+"""From a conversation to ids: what a user wrote never becomes a special token."""
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +11,16 @@ from octavo.errors import InvalidArgumentError, invalid_field
 from services.tokenizer.backends import TokenizerBackend
 from services.tokenizer.template_runner import TemplateRunner
 from services.tokenizer.tokenizer_config import TokenizerConfig
+from services.tokenizer.user_text import Structure, UserText
 
-# Tags of templates that are ordinary text to the tokenizer: no mark can tell a user's from the
+# Tags of templates that may be ordinary text to the tokenizer: nothing then tells a user's from the
 # template's, so what users write must not hold them (the reference code of Llama 2 refuses too).
-_TEXT_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
-# Variables of every template; arguments of a request may not replace them.
-_RESERVED = ("messages", "tools", "add_generation_prompt", "bos_token", "eos_token")
-# Marks are made of private-use characters: no filter of a template changes or strips them.
-_OPEN, _CLOSE = "\ue0f0", "\ue0f1"
+_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>")
+_TAG_SHAPE = re.compile(r"<\|[^|<>\s]{1,64}\|>")
+# Names that mean something to every template; arguments of a request may not replace them.
+_RESERVED = frozenset(
+    {"messages", "tools", "add_generation_prompt", "raise_exception", "strftime_now", "self"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +32,7 @@ class Rendered:
 
 
 class ChatRenderer:
-    """The chat template of one checkpoint."""
+    """The chat template of one checkpoint. No BOS is added to what the template writes."""
 
     def __init__(
         self,
@@ -46,15 +42,14 @@ class ChatRenderer:
         in_thread: Callable[..., Awaitable[Any]],
     ) -> None:
         self._backend = backend
-        self._tokens = dict(config.tokens)
+        self._tokens = _token_texts(backend, config)
         self._runner = runner
         self._in_thread = in_thread
         template = config.chat_template or ""
-        special = sorted(backend.special_ids, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
-        self._tags = [
-            tag for tag in _TEXT_TAGS if tag in template and tag not in backend.special_ids
-        ]
+        written = {*(tag for tag in _TAGS if tag in template), *_TAG_SHAPE.findall(template)}
+        self._structure = Structure(
+            special=[*backend.special_ids], tags=sorted(written - backend.special_ids.keys())
+        )
 
     async def render(
         self,
@@ -66,94 +61,64 @@ class ChatRenderer:
     ) -> Rendered:
         """Renders and encodes. Raises InvalidArgumentError."""
         for name in arguments:
-            if name in _RESERVED:
+            if name in _RESERVED or name.endswith("_token"):
                 raise invalid_field("chat.template_arguments", name, "a name of its own")
-        marks = _Marks(self._special)
-        variables = marks.protected({**arguments, "messages": messages, "tools": tools or None})
-        self._refuse_tags([messages, tools, arguments])
-        text = await self._runner.render(
-            {**self._tokens, **variables, "add_generation_prompt": add_generation_prompt}
-        )
-        ids = await self._in_thread(self._encode, text, marks)
-        return Rendered(ids=ids, text=marks.restored(text))
+        values = {**arguments, "messages": messages, "tools": tools or None}
+        user_text: UserText = await self._in_thread(self._user_text, values)
+        own = {**self._tokens, "add_generation_prompt": add_generation_prompt}
+        variables = [{**own, **user_text.marked}]
+        if user_text.broken is not None:
+            variables.append({**own, **user_text.broken})
+        rendered = await self._runner.render(variables)
+        encoded: Rendered = await self._in_thread(self._encoded, rendered, user_text)
+        return encoded
 
-    def _encode(self, text: str, marks: _Marks) -> Sequence[int]:
-        if not marks.used:
-            return self._backend.encode_template(text)
-        ids: list[int] = []
-        start = 0
-        for match in self._special.finditer(text):
-            ids.extend(self._encode_ordinary(marks.restored(text[start : match.start()])))
-            ids.append(self._backend.special_ids[match[0]])
-            start = match.end()
-        ids.extend(self._encode_ordinary(marks.restored(text[start:])))
-        return ids
+    def _user_text(self, values: Mapping[str, Any]) -> UserText:
+        user_text = UserText(values, self._structure)
+        for tag in self._structure.tags:
+            if user_text.holds(tag):
+                raise _tag_error(tag)
+        return user_text
 
-    def _encode_ordinary(self, text: str) -> Sequence[int]:
-        return self._backend.encode([text], add_special_tokens=False)[0].ids if text else ()
+    def _encoded(self, rendered: Sequence[str | None], user_text: UserText) -> Rendered:
+        marked = rendered[0]
+        assert marked is not None
+        if user_text.broken is not None:
+            self._check_structure(marked, rendered[1])
+        text = user_text.restored(marked)
+        if not user_text.has_marks:
+            return Rendered(ids=self._backend.encode_template(text), text=text)
+        parts = [
+            part if isinstance(part, int) else user_text.restored(part)
+            for part in self._backend.split_template(marked)
+        ]
+        return Rendered(ids=self._backend.encode_parts(parts), text=text)
 
-    def _refuse_tags(self, value: Any) -> None:
-        for text in _strings(value):
-            for tag in self._tags:
-                if tag in text:
-                    raise InvalidArgumentError(
-                        f"chat.messages holds {tag}, which is a tag of the model's chat template.",
-                        reason="CHAT_TEMPLATE_TAG",
-                        metadata={"field": "chat.messages", "value": tag, "limit": "no tags"},
-                    )
-
-
-class _Marks:
-    """The marks that stand for special tokens in what one request's user wrote."""
-
-    def __init__(self, special: re.Pattern[str]) -> None:
-        self._special = special
-        self._nonce = secrets.token_hex(8)
-        self._texts: list[str] = []
-
-    @property
-    def used(self) -> bool:
-        """Whether anything was marked."""
-        return bool(self._texts)
-
-    def protected(self, value: Any) -> Any:
-        """`value` with each special token in a text of it replaced by a mark."""
-        if isinstance(value, str):
-            return self._special.sub(self._mark, value)
-        if isinstance(value, Mapping):
-            return {self.protected(key): self.protected(entry) for key, entry in value.items()}
-        if isinstance(value, Sequence):
-            return [self.protected(entry) for entry in value]
-        return value
-
-    def restored(self, text: str) -> str:
-        """`text` with each mark replaced by what it stands for. Raises InvalidArgumentError where
-        the template cut a mark in two.
+    def _check_structure(self, marked: str, broken: str | None) -> None:
+        """Refuses where special tokens or tags come of what users wrote, or where it cannot be told
+        since the template writes others for the very same texts with breaks in them.
         """
-        for index, original in enumerate(self._texts):
-            text = text.replace(self._text_of(index), original)
-        if self._nonce in text:
-            raise InvalidArgumentError(
-                "chat.messages holds a special token that the chat template takes apart.",
-                reason="CHAT_TEMPLATE_ERROR",
-                metadata={"field": "chat.messages", "limit": "no special tokens"},
-            )
-        return text
-
-    def _mark(self, match: re.Match[str]) -> str:
-        self._texts.append(match[0])
-        return self._text_of(len(self._texts) - 1)
-
-    def _text_of(self, index: int) -> str:
-        return f"{_OPEN}{self._nonce}.{index}{_CLOSE}"
+        own = self._structure.found_in(marked)
+        if broken is None or own != self._structure.found_in(broken):
+            raise _tag_error("text that, with the template's, makes a special token")
 
 
-def _strings(value: Any) -> Sequence[str]:
-    """All texts within `value`."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, Mapping):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, Sequence):
-        return [text for entry in value for text in _strings(entry)]
-    return ()
+def _token_texts(backend: TokenizerBackend, config: TokenizerConfig) -> dict[str, str]:
+    """The texts of bos_token and so on: as configured, else the backend's own."""
+    texts = {number: text for text, number in backend.special_ids.items()}
+    own = {
+        "bos_token": backend.bos_id,
+        "eos_token": backend.eos_id,
+        "unk_token": backend.unknown_id,
+        "pad_token": backend.padding_id,
+    }
+    known = {name: texts[number] for name, number in own.items() if number in texts}
+    return {**known, **config.tokens}
+
+
+def _tag_error(what: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"chat.messages holds {what}, which structures the model's chat template.",
+        reason="CHAT_TEMPLATE_TAG",
+        metadata={"field": "chat.messages", "value": what, "limit": "no tags of the template"},
+    )

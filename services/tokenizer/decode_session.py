@@ -41,7 +41,8 @@ class DecodeSession:
             try:
                 _add_decoded(answer, entry.key, self._decode(entry))
             except OctavoError as error:
-                self._decoders.pop(entry.key, None)
+                if entry.HasField("key"):
+                    self._decoders.pop(entry.key, None)
                 _add_error(answer, entry.key, error)
         for key in frame.closed_keys:
             self._decoders.pop(key, None)
@@ -75,6 +76,8 @@ class DecodeSession:
         )
 
     def _decode(self, entry: pb.DecodeEntry) -> Decoded:
+        if not entry.HasField("key"):
+            raise invalid_field("entries.key", None, "set")
         decoder = self._decoders.get(entry.key)
         if decoder is None:
             raise NotFoundError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from octavo.errors import FailedPreconditionError, invalid_field
@@ -19,7 +19,9 @@ from services.tokenizer.chat_renderer import ChatRenderer
 from services.tokenizer.config import TokenizerSettings
 from services.tokenizer.convert import arguments_from_pb, messages_from_pb, tools_from_pb
 from services.tokenizer.decode_session import DecodeSession
+from services.tokenizer.frame_stream import FrameStream
 from services.tokenizer.metrics import TokenizerMetrics
+from services.tokenizer.open_work import OpenWork
 from services.tokenizer.stream_decoder import check_ids
 from services.tokenizer.template_runner import TemplateRunner
 from services.tokenizer.tokenizer_config import TokenizerConfig
@@ -27,8 +29,9 @@ from services.tokenizer.tokenizer_config import TokenizerConfig
 T = TypeVar("T")
 
 TOKENIZER_SERVICE = "octavo.v1.TokenizerService"
-# A frame with fewer ids is decoded at once: handing it to a thread costs more than it takes.
-_SMALL_FRAME_IDS = 2_048
+# A smaller frame (a step of a thousand requests) is decoded at once, in a few milliseconds at most:
+# handing it to a thread costs more.
+_SMALL_FRAME_BYTES = 8 * 1024
 
 
 class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
@@ -39,8 +42,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self._settings = settings
         self._metrics = metrics
         self._num_decoders = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._open = OpenWork()
         self._backend = load_backend(settings.model, config)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="tokenizer")
         self._runner = _runner(config, settings)
@@ -68,10 +70,8 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             await self._runner.start()
 
     async def drain(self, limit_s: float) -> None:
-        """Returns once no decoder is open, or after `limit_s`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await self._idle.wait()
+        """Returns once no call and no decoder is open, or after `limit_s`."""
+        await self._open.finished(limit_s)
 
     async def close(self) -> None:
         """Ends the helper and the threads."""
@@ -89,68 +89,71 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self, request: pb.RenderChatRequest, context: Any
     ) -> pb.RenderChatResponse:
         """Renders a conversation and encodes it."""
-        self._metrics.calls.labels("RenderChat").inc()
         if self._renderer is None:
             raise FailedPreconditionError(
                 "The checkpoint has no chat template.", reason="NO_CHAT_TEMPLATE"
             )
-        if request.ByteSize() > self._settings.max_text_bytes:
-            self._refuse_size("chat", request.ByteSize())
-        rendered = await self._renderer.render(
-            messages_from_pb(request),
-            tools_from_pb(request),
-            arguments_from_pb(request),
-            add_generation_prompt=request.add_generation_prompt
-            or not request.HasField("add_generation_prompt"),
-        )
-        return pb.RenderChatResponse(token_ids=rendered.ids, text=rendered.text)
+        with self._counted("RenderChat"):
+            if request.ByteSize() > self._settings.max_text_bytes:
+                self._refuse_size("chat", request.ByteSize())
+            rendered = await self._renderer.render(
+                messages_from_pb(request),
+                tools_from_pb(request),
+                arguments_from_pb(request),
+                add_generation_prompt=request.add_generation_prompt
+                or not request.HasField("add_generation_prompt"),
+            )
+            return pb.RenderChatResponse(token_ids=rendered.ids, text=rendered.text)
 
     async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
         """Encodes a batch."""
-        self._metrics.calls.labels("Encode").inc()
-        self._check_batch("texts", request.texts)
-        for text in request.texts:
-            # Four bytes are the most that a character has: most texts need no counting.
-            limit = self._settings.max_text_bytes
-            if 4 * len(text) > limit and (size := len(text.encode())) > limit:
-                self._refuse_size("texts", size)
-        return await self._in_thread(self._encode, request)
+        with self._counted("Encode"):
+            self._check_batch("texts", request.texts)
+            for text in request.texts:
+                # Four bytes are the most that a character has: most texts need no counting.
+                limit = self._settings.max_text_bytes
+                if 4 * len(text) > limit and (size := len(text.encode())) > limit:
+                    self._refuse_size("texts", size)
+            return await self._in_thread(self._encode, request)
 
     async def Decode(self, request: pb.DecodeRequest, context: Any) -> pb.DecodeResponse:
         """Decodes a batch."""
-        self._metrics.calls.labels("Decode").inc()
-        self._check_batch("sequences", request.sequences)
-        return await self._in_thread(self._decode, request)
+        with self._counted("Decode"):
+            self._check_batch("sequences", request.sequences)
+            return await self._in_thread(self._decode, request)
 
-    async def StreamDecode(
+    async def StreamDecode(  # type: ignore[override]  # the stub also allows generators
         self, request_iterator: AsyncIterator[pb.StreamDecodeRequest], context: Any
-    ) -> AsyncIterator[pb.StreamDecodeResponse]:
-        """Decodes growing outputs. One frame is read, answered and written before the next: a peer
-        that does not read its answers is not read from either, and costs one frame.
-        """
+    ) -> None:
+        """Decodes growing outputs."""
         session = DecodeSession(self._backend, max_decoders=self._settings.max_decoders)
         num_counted = 0
+
+        async def answer(frame: pb.StreamDecodeRequest) -> pb.StreamDecodeResponse:
+            nonlocal num_counted
+            if frame.ByteSize() <= _SMALL_FRAME_BYTES:
+                answered = session.answer(frame)
+            else:
+                answered = await self._in_thread(session.answer, frame)
+            self._metrics.decoded_ids.inc(sum(len(entry.token_ids) for entry in frame.entries))
+            self._count_decoders(session.num_open - num_counted)
+            num_counted = session.num_open
+            return answered
+
         try:
-            async for frame in request_iterator:
-                num_ids = sum(len(entry.token_ids) for entry in frame.entries)
-                num_ids += sum(len(opening.token_ids_so_far) for opening in frame.opens)
-                small = num_ids <= _SMALL_FRAME_IDS
-                answer = (
-                    session.answer(frame) if small else await self._in_thread(session.answer, frame)
-                )
-                self._metrics.decoded_ids.inc(num_ids)
-                self._count_decoders(session.num_open - num_counted)
-                num_counted = session.num_open
-                yield answer
+            await FrameStream().carry(request_iterator, answer, context.write)
         finally:
             self._count_decoders(-num_counted)
 
+    @contextmanager
+    def _counted(self, method: str) -> Iterator[None]:
+        self._metrics.calls.labels(method).inc()
+        with self._open.call():
+            yield
+
     def _count_decoders(self, change: int) -> None:
         self._num_decoders += change
-        if self._num_decoders:
-            self._idle.clear()
-        else:
-            self._idle.set()
+        self._open.change(change)
         self._metrics.open_decoders.set(self._num_decoders)
 
     def _encode(self, request: pb.EncodeRequest) -> pb.EncodeResponse:

@@ -22,24 +22,23 @@ class StopTexts:
     """The stop texts of one output."""
 
     def __init__(self, stop_texts: Sequence[str], *, include_stop: bool) -> None:
-        self._stops = tuple(stop_texts)
-        self._longest = max(map(len, stop_texts), default=0)
+        longest_first = sorted(set(stop_texts), key=len, reverse=True)
+        self._matchers = [_Matcher(stop) for stop in longest_first]
         self._include_stop = include_stop
         self._held = ""
 
     def add(self, text: str) -> Scanned:
         """Takes new text; gives what cannot be part of a stop text any more."""
-        if not self._stops:
+        if not self._matchers:
             return Scanned(text=text)
-        if not text:
-            return Scanned(text="")
         searched = self._held + text
-        if (match := self._first_match(searched)) is not None:
-            start, stop = match
-            self._held = ""
-            kept = start + len(stop) if self._include_stop else start
-            return Scanned(text=searched[:kept], stop=stop)
-        num_settled = len(searched) - self._num_held(searched)
+        for end, character in enumerate(text, start=len(self._held) + 1):
+            stop = self._advance(character)
+            if stop is not None:
+                self._held = ""
+                kept = end if self._include_stop else end - len(stop)
+                return Scanned(text=searched[:kept], stop=stop)
+        num_settled = len(searched) - max(matcher.num_matched for matcher in self._matchers)
         self._held = searched[num_settled:]
         return Scanned(text=searched[:num_settled])
 
@@ -48,16 +47,43 @@ class StopTexts:
         held, self._held = self._held, ""
         return held
 
-    def _first_match(self, text: str) -> tuple[int, str] | None:
-        found = [(start, stop) for stop in self._stops if (start := text.find(stop)) >= 0]
-        if not found:
-            return None
-        return min(found, key=lambda match: (match[0] + len(match[1]), match[0]))
+    def _advance(self, character: str) -> str | None:
+        """The longest stop text that ends with this character."""
+        found: str | None = None
+        for matcher in self._matchers:
+            if matcher.advance(character) and found is None:
+                found = matcher.stop
+        return found
 
-    def _num_held(self, text: str) -> int:
-        """How many characters at the end of `text` may be the start of a stop text."""
-        for count in range(min(self._longest - 1, len(text)), 0, -1):
-            suffix = text[-count:]
-            if any(stop.startswith(suffix) for stop in self._stops):
-                return count
-        return 0
+
+class _Matcher:
+    """How much of one stop text the text so far ends with (Knuth, Morris and Pratt 1977): constant
+    work for each character, however the stop text repeats itself.
+    """
+
+    __slots__ = ("_shorter", "num_matched", "stop")
+
+    def __init__(self, stop: str) -> None:
+        self.stop = stop
+        self.num_matched = 0
+        # _shorter[n]: the longest start of `stop`, shorter than n, that its first n end with
+        self._shorter = [0] * (len(stop) + 1)
+        matched = 0
+        for index in range(1, len(stop)):
+            while matched and stop[index] != stop[matched]:
+                matched = self._shorter[matched]
+            matched += stop[index] == stop[matched]
+            self._shorter[index + 1] = matched
+
+    def advance(self, character: str) -> bool:
+        """Takes one more character; whether the text now ends with the whole stop text."""
+        matched = self.num_matched
+        while matched and self.stop[matched] != character:
+            matched = self._shorter[matched]
+        if self.stop[matched] == character:
+            matched += 1
+        if matched == len(self.stop):
+            self.num_matched = self._shorter[matched]
+            return True
+        self.num_matched = matched
+        return False

@@ -1,7 +1,8 @@
 """One output that is being decoded: ids in, new text out, until a stop text or the end.
 
-The deltas joined are the text of prompt tail and ids without the text of the prompt tail. Where the
-tail ends in half a character, the whole character belongs to the deltas.
+The deltas joined are the text of prompt tail and ids without what it begins with in common with the
+text of the prompt tail: all of that, but for half a character at the tail's end that the ids make a
+whole one. The whole character is then new.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ class StreamDecoder:
                 text += self._stops.flush()
             else:
                 stop = Stop(text=tail.stop, token_index=max(len(ids) - 1, 0))
-        token_bytes = [self._backend.token_bytes(number) for number in ids]
-        return Decoded(text=text, token_bytes=token_bytes if self._wants_bytes else (), stop=stop)
+        token_bytes = list(map(self._backend.token_bytes, ids)) if self._wants_bytes else ()
+        return Decoded(text=text, token_bytes=token_bytes, stop=stop)
 
     def _feed(self, ids: Sequence[int]) -> Decoded:
         texts: list[str] = []

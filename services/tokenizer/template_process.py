@@ -22,6 +22,7 @@ import jinja2.parser
 import jinja2.sandbox
 
 HEADER = struct.Struct(">I")  # length of the JSON that follows, in bytes
+_MAX_CAUSE = 512  # characters of an error: a template may raise one of any size
 
 
 class _Generation(jinja2.ext.Extension):
@@ -90,7 +91,7 @@ def _answer(template: jinja2.Template, request: dict[str, Any]) -> dict[str, Any
     except MemoryError:
         return {"error": "the template needs more memory than it may have"}
     except Exception as error:  # noqa: BLE001 - whatever a template does is the template's error
-        return {"error": f"{error}" or type(error).__name__}
+        return {"error": f"{error}"[:_MAX_CAUSE] or type(error).__name__}
     for other in others:
         try:
             texts.append(_render(template, other, request["max_other_bytes"]))
@@ -124,7 +125,8 @@ def main(memory_bytes: int) -> None:
     try:
         template = _compile(first["template"])
     except Exception as error:  # noqa: BLE001 - a template that does not compile is reported
-        answers.write(frame_of({"error": f"the chat template cannot be compiled: {error}"}))
+        cause = f"the chat template cannot be compiled: {error}"
+        answers.write(frame_of({"error": cause[:_MAX_CAUSE]}))
         answers.flush()
         return
     answers.write(frame_of({"texts": []}))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from octavo.errors import InvalidArgumentError
+from octavo.errors import InvalidArgumentError, UnavailableError
 from octavo.tether import tethered
 from services.tokenizer import template_process
 
@@ -38,6 +38,7 @@ class TemplateRunner:
         self._max_bytes = max_bytes
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._closed = False
 
     async def start(self) -> None:
         """Starts the helper ahead of the first request; a template that is wrong is only logged,
@@ -69,7 +70,14 @@ class TemplateRunner:
         return texts
 
     async def close(self) -> None:
-        """Ends the helper."""
+        """Ends the helper for good; whoever waits for it is answered with an error."""
+        self._closed = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        async with self._turn:
+            await self._end()
+
+    async def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             if process.returncode is None:
@@ -80,7 +88,9 @@ class TemplateRunner:
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        await self.close()
+        if self._closed:
+            raise UnavailableError("The tokenizer is being stopped.", reason="DRAINING")
+        await self._end()
         self._process = process = await asyncio.create_subprocess_exec(
             *tethered([sys.executable, "-I", _SCRIPT, str(self._memory_bytes)]),
             stdin=asyncio.subprocess.PIPE,
@@ -90,7 +100,7 @@ class TemplateRunner:
         frame = template_process.frame_of({"template": self._template})
         answer = json.loads(await self._within(_START_LIMIT_S, _exchange(process, frame)))
         if "error" in answer:
-            await self.close()
+            await self._end()
             raise _template_error(answer["error"])
         return process
 
@@ -100,13 +110,13 @@ class TemplateRunner:
             async with asyncio.timeout(limit_s):
                 return await work
         except TimeoutError:
-            await self.close()
+            await self._end()
             raise _template_error(f"the template took longer than {limit_s:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            await self.close()
+            await self._end()
             raise _template_error("the template went past its memory limit") from None
         except asyncio.CancelledError:
-            await self.close()  # an answer that nobody waits for would be read as the next one
+            await self._end()  # an answer that nobody waits for would be read as the next one
             raise
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from octavo.errors import FailedPreconditionError
 from services.tokenizer.backends.backend import Encoded, TokenizerBackend
 from services.tokenizer.backends.huggingface import HuggingFaceBackend
+from services.tokenizer.backends.piece_table import PieceTable
 from services.tokenizer.backends.sentencepiece import SentencePieceBackend
 from services.tokenizer.tokenizer_config import TokenizerConfig
 
-__all__ = ["Encoded", "TokenizerBackend", "load_backend"]
+__all__ = ["Encoded", "PieceTable", "TokenizerBackend", "load_backend"]
 
 
 def load_backend(folder: Path, config: TokenizerConfig) -> TokenizerBackend:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +12,54 @@ from tokenizers import Tokenizer
 
 from octavo.errors import FailedPreconditionError
 from services.tokenizer.backends.backend import Encoded
+from services.tokenizer.backends.decoder_kind import piece_table
+from services.tokenizer.backends.piece_table import PieceTable
 from services.tokenizer.tokenizer_config import TokenizerConfig
-
-_SPACE = "▁"  # what stands for a space in the vocabularies that come from sentencepiece
-
-# Texts with which the table of pieces is compared with the library's own decoder.
-_PROBES = (
-    "Hello world",
-    "  two  spaces\n\ttabs ",
-    "Grüße, naïve café",
-    "日本語 русский עברית",
-    "🦙 and 👩‍👩‍👧 and ½ ² Ⅷ",
-    "def f(x):\n    return x**2  # code",
-)
 
 
 class HuggingFaceBackend:
-    """One tokenizer.json. Two instances of it: users' text may name special tokens, templates mean
-    them. Neither is changed after it was loaded, so threads may share them.
+    """One tokenizer.json, loaded once for each way in which it is used: a template means the
+    special tokens that it writes, users do not. None is changed after it was loaded, so threads may
+    share them (the library raises "Already borrowed" where one is changed while another reads it).
     """
 
     name = "huggingface"
 
     def __init__(self, path: Path, config: TokenizerConfig) -> None:
         try:
-            self._template = _load(path)
-            self._user = _load(path)
+            description = _description(path, config)
+            self._template = _load(description)
+            self._user = _load(description, user=True)
+            within = _without_first_space(description)
+            self._user_within = self._user if within is None else _load(within, user=True)
         except Exception as error:  # the library raises bare Exception for a bad file
             raise FailedPreconditionError(
                 f"{path}: {error}", reason="BAD_TOKENIZER_FILE"
             ) from error
-        self._user.encode_special_tokens = True
-        self._decoder = json.loads(path.read_text(encoding="utf-8")).get("decoder")
-        added = self._template.get_added_tokens_decoder()
+        self._added = self._template.get_added_tokens_decoder()
         self.special_ids: Mapping[str, int] = {
-            token.content: number for number, token in added.items() if token.special
+            token.content: number for number, token in self._added.items() if token.special
         }
         self._special = frozenset(self.special_ids.values())
-        self._added = {number: token.content for number, token in added.items()}
         vocabulary = self._template.get_vocab(with_added_tokens=True)
         self.vocabulary_size = max(vocabulary.values(), default=-1) + 1
         self.bos_id = self._id(config, "bos_token")
         self.eos_id = self._id(config, "eos_token")
         self.unknown_id = self._id(config, "unk_token")
         self.padding_id = self._id(config, "pad_token")
+        self.pieces: PieceTable | None = piece_table(
+            description.get("decoder"),
+            [self._text(number) for number in range(self.vocabulary_size)],
+            self._special,
+            self._user,
+        )
 
     def encode(
         self, texts: Sequence[str], *, add_special_tokens: bool, offsets: bool = False
     ) -> list[Encoded]:
-        """See TokenizerBackend. The fast call, which keeps no offsets, also holds the GIL less."""
+        """See TokenizerBackend. `encode_batch` lets go of the GIL, which `encode` holds throughout;
+        the fast call keeps no offsets.
+        """
         call = self._user.encode_batch if offsets else self._user.encode_batch_fast
         encodings = call(list(texts), add_special_tokens=add_special_tokens)
         return [
@@ -73,48 +72,52 @@ class HuggingFaceBackend:
         encodings = self._template.encode_batch_fast([text], add_special_tokens=False)
         return list(encodings[0].ids)
 
+    def split_template(self, text: str) -> list[str | int]:
+        """See TokenizerBackend. The library itself finds the special tokens, since some take the
+        white space around them with them.
+        """
+        parts: list[str | int] = []
+        start = 0
+        for number, begin, end in self._specials_in(text):
+            parts += [text[start:begin], number]
+            start = end
+        return [*parts, text[start:]]
+
+    def encode_parts(self, parts: Sequence[str | int]) -> Sequence[int]:
+        """See TokenizerBackend."""
+        ids: list[int] = []
+        for index, part in enumerate(parts):
+            if isinstance(part, int):
+                ids.append(part)
+            elif part:
+                user = self._user_within if index else self._user
+                ids += user.encode_batch_fast([part], add_special_tokens=False)[0].ids
+        return ids
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """See TokenizerBackend."""
+        if self.pieces is not None:
+            return self.pieces.text(ids, skip_special_tokens=skip_special_tokens)
         return str(self._template.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def token_bytes(self, token_id: int) -> bytes:
         """See TokenizerBackend."""
-        if token_id in self._special or self.pieces is None:
-            return self._text(token_id).encode()
-        return self.pieces[token_id]
+        if self.pieces is not None:
+            return self.pieces.token_bytes(token_id)
+        return self._text(token_id).encode()
 
-    @cached_property
-    def pieces(self) -> Sequence[bytes] | None:
-        """See TokenizerBackend. Only where the decoder is of a kind that is known to join pieces,
-        and does so on the probes.
+    def _specials_in(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Each special token that is written in `text`: id, begin, end. A token that the model made
+        of other text (of an unknown character, say) has a special id too and is none of them.
         """
-        kind = _decoder_kind(self._decoder)
-        if kind is None:
-            return None
-        piece = _byte_level_piece if kind == "byte_level" else _byte_fallback_piece
-        table = [
-            b"" if number in self._special else piece(self._text(number))
-            for number in range(self.vocabulary_size)
-        ]
-        return table if self._agrees(table) else None
-
-    @cached_property
-    def strips_leading_space(self) -> bool:
-        """See TokenizerBackend."""
-        return _strips_leading_space(self._decoder)
-
-    def _agrees(self, table: Sequence[bytes]) -> bool:
-        for probe in _PROBES:
-            ids = self._user.encode(probe, add_special_tokens=False).ids
-            text = b"".join(table[number] for number in ids).decode(errors="replace")
-            if self.strips_leading_space:
-                text = text.removeprefix(" ")
-            if text != self._template.decode(ids, skip_special_tokens=True):
-                return False
-        return True
+        encoding = self._template.encode_batch([text], add_special_tokens=False)[0]
+        for number, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if number in self._special and text[begin:end].strip() == self._text(number).strip():
+                yield number, begin, end
 
     def _text(self, token_id: int) -> str:
-        return self._added.get(token_id) or self._template.id_to_token(token_id) or ""
+        added = self._added.get(token_id)
+        return added.content if added else self._template.id_to_token(token_id) or ""
 
     def _id(self, config: TokenizerConfig, name: str) -> int | None:
         text = config.tokens.get(name)
@@ -122,65 +125,35 @@ class HuggingFaceBackend:
         return None if number is None else int(number)
 
 
-def _load(path: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(path))
+def _description(path: Path, config: TokenizerConfig) -> dict[str, Any]:
+    """tokenizer.json, in which all tokens are special that the configuration calls so."""
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    special = {*config.tokens.values(), *config.special_added_tokens}
+    for token in description.get("added_tokens") or ():
+        token["special"] = token["special"] or token["content"] in special
+    return description
+
+
+def _load(description: dict[str, Any], *, user: bool = False) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(json.dumps(description))
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = user  # as ordinary text
     return tokenizer
 
 
-def _steps(decoder: Any) -> list[dict[str, Any]]:
-    if decoder is None:
-        return []
-    return decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
-
-
-def _decoder_kind(decoder: Any) -> str | None:
-    """byte_level, byte_fallback, or None where text is not just the pieces joined."""
-    names = [step["type"] for step in _steps(decoder)]
-    if names == ["ByteLevel"]:
-        return "byte_level"
-    fallback = ["Replace", "ByteFallback", "Fuse"]
-    if names in (fallback, [*fallback, "Strip"], ["ByteFallback", "Metaspace"], ["Metaspace"]):
-        return "byte_fallback"
-    return None
-
-
-def _strips_leading_space(decoder: Any) -> bool:
-    for step in _steps(decoder):
-        if step["type"] == "Strip":
-            return bool(step.get("content") == " " and step.get("start") == 1)
-        if step["type"] == "Metaspace":
-            scheme = step.get("prepend_scheme", "always")
-            return bool(scheme != "never" and step.get("add_prefix_space", True))
-    return False
-
-
-def _byte_characters() -> dict[str, int]:
-    """The characters that stand for bytes in byte-level vocabularies (GPT-2's table): the printable
-    ones of Latin-1 stand for themselves, the other bytes in order for U+0100 and up.
+def _without_first_space(description: dict[str, Any]) -> dict[str, Any] | None:
+    """The tokenizer for text that does not begin what is encoded, where that is another one: one
+    that puts a space before the first word alone puts none there.
     """
-    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in itself]
-    table = {chr(byte): byte for byte in itself}
-    table.update({chr(0x100 + index): byte for index, byte in enumerate(others)})
-    return table
+    changed = copy.deepcopy(description.get("pre_tokenizer"))
+    schemes = [step for step in _steps(changed) if step.get("prepend_scheme") == "first"]
+    for step in schemes:
+        step["prepend_scheme"] = "never"
+    return {**description, "pre_tokenizer": changed} if schemes else None
 
 
-_BYTE_OF = _byte_characters()
-
-
-def _byte_level_piece(token: str) -> bytes:
-    try:
-        return bytes(_BYTE_OF[character] for character in token)
-    except KeyError:  # a token that was added as plain text
-        return token.encode()
-
-
-def _byte_fallback_piece(token: str) -> bytes:
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        try:
-            return bytes([int(token[3:5], 16)])
-        except ValueError:
-            pass
-    return token.replace(_SPACE, " ").encode()
+def _steps(pre_tokenizer: Any) -> list[dict[str, Any]]:
+    if pre_tokenizer is None:
+        return []
+    return list(pre_tokenizer.get("pretokenizers", [pre_tokenizer]))

@@ -6,57 +6,69 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
 from octavo.errors import FailedPreconditionError
 from services.tokenizer.backends.backend import Encoded
+from services.tokenizer.backends.piece_table import LeadingSpace, PieceTable, fallback_byte
 from services.tokenizer.tokenizer_config import TokenizerConfig
 
 _SPACE = "▁"
+_MODEL = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined] # made at run time
 
 
 class SentencePieceBackend:
     """One tokenizer.model, and the tokens that tokenizer_config.json adds to it.
 
-    The library never finds control pieces such as `<s>` in a text, so what users write is safe by
-    itself; what templates write is split at special tokens first, and each part between them is
-    encoded by itself, as the reference code of Llama 2 does.
+    What templates write is split at special tokens first, and each part between them is encoded by
+    itself: the reference code of Llama 2 does so, and each part gets the space that the model puts
+    before every text. The library never finds control pieces such as `<s>` in a text; pieces that
+    it would find, but that the configuration calls special, are hidden from it.
     """
 
     name = "sentencepiece"
 
     def __init__(self, path: Path, config: TokenizerConfig) -> None:
         try:
-            self._model = SentencePieceProcessor(model_file=str(path))
-        except (OSError, RuntimeError) as error:
+            model = _MODEL.FromString(path.read_bytes())
+            if not model.pieces:
+                raise ValueError("a model without pieces")  # noqa: TRY301 - named as any bad file
+            hidden = config.special_added_tokens
+            for piece in model.pieces:
+                if piece.type == _MODEL.SentencePiece.USER_DEFINED and piece.piece in hidden:
+                    piece.type = _MODEL.SentencePiece.UNUSED
+            self._model = SentencePieceProcessor(model_proto=model.SerializeToString())
+        except Exception as error:  # the libraries raise what they like for a bad file
             raise FailedPreconditionError(
                 f"{path}: {error}", reason="BAD_TOKENIZER_FILE"
             ) from error
-        self._size = self._model.get_piece_size()
-        self._added = {
-            number: token for number, token in config.added_tokens.items() if number >= self._size
+        tokens = {number: piece.piece for number, piece in enumerate(model.pieces)}
+        added = {
+            number: token
+            for number, (token, _) in config.added_tokens.items()
+            if number >= len(tokens)
         }
-        self.vocabulary_size = max([self._size - 1, *self._added]) + 1
+        self.vocabulary_size = max([*tokens, *added], default=-1) + 1
         self.special_ids: Mapping[str, int] = {
             **{
-                self._model.id_to_piece(number): number
-                for number in range(self._size)
-                if self._model.is_control(number) or self._model.is_unknown(number)
+                token: number
+                for number, token in tokens.items()
+                if self._model.is_control(number)
+                or self._model.is_unknown(number)
+                or token in hidden
             },
-            **{text: number for number, (text, special) in self._added.items() if special},
+            **{token: number for number, token in added.items() if token in hidden},
         }
-        self._special = frozenset(self.special_ids.values())
+        longest_first = sorted(self.special_ids, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self.bos_id = _id_or_none(self._model.bos_id())
         self.eos_id = _id_or_none(self._model.eos_id())
         self.unknown_id = _id_or_none(self._model.unk_id())
         self.padding_id = _id_or_none(self._model.pad_id())
         self._adds_bos = config.add_bos_token is not False
         self._adds_eos = bool(config.add_eos_token)
-        self._pieces = [self._piece(number) for number in range(self.vocabulary_size)]
-        texts = sorted(self.special_ids, key=len, reverse=True)
-        self._special_pattern = re.compile("|".join(map(re.escape, texts)))
-        self._strips = self._model.decode(self._model.encode("x")) == "x" and bool(
-            self._model.encode("x", out_type=str)[0].startswith(_SPACE)
+        self.pieces = self._piece_table(
+            {**tokens, **added}, bool(model.normalizer_spec.add_dummy_prefix)
         )
 
     def encode(
@@ -67,42 +79,26 @@ class SentencePieceBackend:
 
     def encode_template(self, text: str) -> Sequence[int]:
         """See TokenizerBackend."""
+        return self.encode_parts(self.split_template(text))
+
+    def split_template(self, text: str) -> list[str | int]:
+        """See TokenizerBackend."""
+        return list(self._split(text))
+
+    def encode_parts(self, parts: Sequence[str | int]) -> Sequence[int]:
+        """See TokenizerBackend."""
         ids: list[int] = []
-        for part, special_id in self._split(text):
-            if part:
-                ids.extend(self._model.encode(part))
-            if special_id is not None:
-                ids.append(special_id)
+        for part in parts:
+            ids += [part] if isinstance(part, int) else self._model.encode(part)
         return ids
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """See TokenizerBackend."""
-        pieces = self._pieces
-        if not skip_special_tokens:
-            shown = [
-                self.token_bytes(number) if number in self._special else pieces[number]
-                for number in ids
-            ]
-        else:
-            shown = [pieces[number] for number in ids]
-        data = b"".join(shown)
-        return (data.removeprefix(b" ") if self._strips else data).decode(errors="replace")
+        return self.pieces.text(ids, skip_special_tokens=skip_special_tokens)
 
     def token_bytes(self, token_id: int) -> bytes:
         """See TokenizerBackend."""
-        if token_id in self._special:
-            return self._text(token_id).encode()
-        return self._pieces[token_id]
-
-    @property
-    def pieces(self) -> Sequence[bytes] | None:
-        """See TokenizerBackend."""
-        return self._pieces
-
-    @property
-    def strips_leading_space(self) -> bool:
-        """See TokenizerBackend: true where the model puts a space before every text."""
-        return self._strips
+        return self.pieces.token_bytes(token_id)
 
     def _encode_one(self, text: str, add_special_tokens: bool, offsets: bool) -> Encoded:
         before = [self.bos_id] if add_special_tokens and self._adds_bos else []
@@ -118,26 +114,30 @@ class SentencePieceBackend:
             offsets=[*((0, 0) for _ in head), *found["offsets"], *(end for _ in tail)],
         )
 
-    def _split(self, text: str) -> Iterator[tuple[str, int | None]]:
-        """The parts of `text`, each with the special id that follows it."""
+    def _split(self, text: str) -> Iterator[str | int]:
         start = 0
-        if self.special_ids:
-            for match in self._special_pattern.finditer(text):
-                yield text[start : match.start()], self.special_ids[match[0]]
-                start = match.end()
-        yield text[start:], None
+        for match in self._special.finditer(text):
+            yield text[start : match.start()]
+            yield self.special_ids[match[0]]
+            start = match.end()
+        yield text[start:]
 
-    def _piece(self, token_id: int) -> bytes:
-        if token_id in self._special or token_id in self._added or token_id >= self._size:
-            return b"" if token_id in self._special else self._text(token_id).encode()
-        if self._model.is_byte(token_id):
-            return bytes([int(self._model.id_to_piece(token_id)[3:5], 16)])
-        return str(self._model.id_to_piece(token_id)).replace(_SPACE, " ").encode()
+    def _piece_table(self, tokens: Mapping[int, str], dummy_prefix: bool) -> PieceTable:
+        special = frozenset(self.special_ids.values())
+        return PieceTable(
+            pieces=[
+                b"" if number in special else self._piece(number, tokens.get(number, ""))
+                for number in range(self.vocabulary_size)
+            ],
+            special={number: token.encode() for token, number in self.special_ids.items()},
+            leading_space=LeadingSpace.ONE_DROPPED if dummy_prefix else LeadingSpace.KEPT,
+        )
 
-    def _text(self, token_id: int) -> str:
-        if token_id in self._added:
-            return self._added[token_id][0]
-        return str(self._model.id_to_piece(token_id)) if token_id < self._size else ""
+    def _piece(self, token_id: int, token: str) -> bytes:
+        if token_id >= self._model.get_piece_size():
+            return token.encode()
+        byte = fallback_byte(token) if self._model.is_byte(token_id) else None
+        return token.replace(_SPACE, " ").encode() if byte is None else bytes([byte])
 
 
 def _id_or_none(token_id: int) -> int | None:
