@@ -12,7 +12,6 @@ import contextlib
 import socket
 from typing import Any
 
-import structlog
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -22,8 +21,6 @@ from starlette.types import ASGIApp
 
 from gateway.openai.open_responses import OpenResponses
 from octavo.rpc.server import AddressInUseError
-
-log = structlog.get_logger()
 
 _BACKLOG = 1024
 # Not the limit on requests, which is the core's: past this, connections wait unanswered.
@@ -93,7 +90,7 @@ def _embedded(app: ASGIApp, listener: socket.socket) -> _Embedded:
         http1_settings=HTTP1Settings(
             header_read_timeout=_HEADER_TIME_MS, max_buffer_size=_MAX_HEADER_BYTES
         ),
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,  # it warns of being embedded at every start
         # Incremental: anything else would replace the process's own handlers.
         log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
     )

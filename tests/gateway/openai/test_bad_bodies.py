@@ -71,11 +71,11 @@ async def test_a_length_over_the_limit_is_enough(http: httpx.AsyncClient, length
     assert_is_error(answer, 413)
 
 
-@pytest.mark.parametrize("request_id", ["x" * 129, "a b", "é".encode(), "a/b", ""])
+@pytest.mark.parametrize("request_id", [b"x" * 129, b"a b", "é".encode(), b"a/b", b""])
 async def test_a_request_id_that_no_log_should_hold(
-    http: httpx.AsyncClient, request_id: str | bytes
+    http: httpx.AsyncClient, request_id: bytes
 ) -> None:
-    answer = await http.get("/health", headers={"x-request-id": request_id})
+    answer = await http.get("/health", headers={b"x-request-id": request_id})
     assert assert_is_error(answer, 400)["param"] == "x-request-id"
 
 

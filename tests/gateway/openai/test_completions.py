@@ -105,7 +105,9 @@ async def test_what_no_prompt_is(http: httpx.AsyncClient, prompt: Any, param: st
     assert answer.json()["error"]["param"] == param
 
 
-@pytest.mark.parametrize("fields", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}, {"logprobs": 0}])
+@pytest.mark.parametrize(
+    "fields", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}, {"logprobs": 0}]
+)
 async def test_what_is_not_supported(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     error = (await http.post(PATH, json=body(**fields))).json()["error"]
     assert (error["param"], error["code"]) == (next(iter(fields)), "unsupported_parameter")
