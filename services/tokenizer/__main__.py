@@ -37,19 +37,22 @@ async def serve(settings: TokenizerSettings) -> None:
             )
         },
     )
-    port = await server.start()
+    # First, since a port that is taken ends the process before anything else is open.
     metrics_server = MetricsServer.start(metrics.registry, settings.host, settings.metrics_port)
-    await service.start()
-    await server.set_serving(True)
-    log.info("serving", address=f"{settings.host}:{port}", model=str(settings.model))
-    write_ready_file(settings.ready_file, port=port, metrics_port=metrics_server.port)
-    await wait_for_shutdown()
-    log.info("draining", limit_s=settings.drain_limit_s)
-    await server.set_serving(False)
-    await service.drain(settings.drain_limit_s)
-    await server.stop(_LAST_CALLS_S)
-    await service.close()
-    metrics_server.close()
+    try:
+        port = await server.start()
+        await service.start()
+        await server.set_serving(True)
+        log.info("serving", address=f"{settings.host}:{port}", model=str(settings.model))
+        write_ready_file(settings.ready_file, port=port, metrics_port=metrics_server.port)
+        await wait_for_shutdown()
+        log.info("draining", limit_s=settings.drain_limit_s)
+        await server.set_serving(False)
+        await service.drain(settings.drain_limit_s)
+    finally:
+        await server.stop(_LAST_CALLS_S)
+        await service.close()
+        await asyncio.to_thread(metrics_server.close)
     log.info("stopped")
 
 
