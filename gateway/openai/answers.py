@@ -6,7 +6,7 @@ Both end the generation as soon as the client is gone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,24 +31,20 @@ log = structlog.get_logger()
 class Job:
     """What an answer is made from. `outputs_each` is n: the choices of one prompt.
 
-    `start` makes the generations; nothing runs before it is called. `field_names` are the names
-    that the client used where it had a choice.
+    `start` makes the generations, one a prompt; nothing runs before it is called. `field_names`
+    are, for each, the names that the client used where it had a choice.
     """
 
     start: Callable[[], list[AsyncGenerator[Event, None]]]
     format: AnswerFormat
     outputs_each: int
-    field_names: Mapping[str, str]
+    field_names: Sequence[Mapping[str, str]]
     limits: HttpLimits
 
-    @contextlib.asynccontextmanager
-    async def events(self) -> AsyncGenerator[AsyncGenerator[Numbered, None], None]:
-        """The events of all prompts; errors of the core leave as ApiError."""
-        try:
-            async with contextlib.aclosing(merged(self.start())) as events:
-                yield events
-        except OctavoError as error:
-            raise api_error(error, self.field_names) from error
+    def events(self) -> contextlib.aclosing[AsyncGenerator[Numbered, None]]:
+        """The events of all prompts, to be closed; errors of the core leave as ApiError."""
+        generations = zip(self.start(), self.field_names, strict=True)
+        return contextlib.aclosing(merged([_named(events, names) for events, names in generations]))
 
 
 class WholeAnswer:
@@ -135,6 +131,18 @@ class StreamedAnswer:
                 return shape.text(index, event.text) if event.text else b""
             case Finished():
                 return shape.finish(first + event.output_index, event.reason)
+
+
+async def _named(
+    generation: AsyncGenerator[Event, None], names: Mapping[str, str]
+) -> AsyncGenerator[Event, None]:
+    """The events; an error speaks of fields as the client does."""
+    try:
+        async with contextlib.aclosing(generation) as events:
+            async for event in events:
+                yield event
+    except OctavoError as error:
+        raise api_error(error, names) from error
 
 
 async def _end_with(error: ApiError, stream: EventStream) -> None:

@@ -21,6 +21,8 @@ UNSUPPORTED_IN_COMPLETIONS: Neutral = {
     "response_format": ({"type": "text"},),
 }
 
+_SINGLE = ("<text>", "<ids>")
+
 TokenId = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -67,8 +69,16 @@ class CompletionBody(GenerationBody):
             for index, prompt in enumerate(prompts)
         ]
 
+    @property
+    def field_names(self) -> list[dict[str, str]]:
+        """How errors call each of the prompts: prompt, or prompt[2] of several."""
+        if _kind_of_prompt(self.prompt) in _SINGLE:
+            return [{}]
+        names = (f"prompt[{index}]" for index in range(len(self.prompt)))
+        return [{"prompt": name, "token_ids": name} for name in names]
+
     def _prompts(self) -> list[str | list[int]]:
-        if _kind_of_prompt(self.prompt) in ("<text>", "<ids>"):
+        if _kind_of_prompt(self.prompt) in _SINGLE:
             return [cast("str | list[int]", self.prompt)]
         return cast("list[str | list[int]]", self.prompt)
 

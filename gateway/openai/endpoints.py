@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -41,7 +41,7 @@ class Endpoints:
         body = await read_body(request, ChatBody, UNSUPPORTED_IN_CHAT)
         request_id = request_id_of(request)
         generation_request = body.to_request(request_id=request_id, arrived_at=arrived_at)
-        return self._answer(body, request_id, [generation_request], ChatFormat, body.field_names)
+        return self._answer(body, request_id, [generation_request], ChatFormat, [body.field_names])
 
     async def create_completion(self, request: Request) -> ASGIApp:
         """POST /v1/completions."""
@@ -51,7 +51,9 @@ class Endpoints:
         generation_requests = body.to_requests(
             request_id=request_id, arrived_at=arrived_at, max_prompts=self._limits.max_prompts
         )
-        return self._answer(body, request_id, generation_requests, CompletionFormat, {})
+        return self._answer(
+            body, request_id, generation_requests, CompletionFormat, body.field_names
+        )
 
     async def list_models(self, request: Request) -> Response:
         """GET /v1/models."""
@@ -75,7 +77,7 @@ class Endpoints:
         request_id: str,
         requests: Sequence[GenerationRequest],
         answer_format: type[AnswerFormat],
-        field_names: dict[str, str],
+        field_names: Sequence[Mapping[str, str]],
     ) -> ASGIApp:
         envelope = _envelope(request_id, self._generation.get_model(body.model))
         job = Job(

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from octavo.errors import ResourceExhaustedError
+from octavo.errors import ResourceExhaustedError, invalid_field
 from tests.gateway.openai.conftest import events
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration, accepted, script
 
@@ -103,6 +103,20 @@ async def test_what_no_prompt_is(http: httpx.AsyncClient, prompt: Any, param: st
     answer = await http.post(PATH, json=body(prompt=prompt))
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [([1, 99], "prompt[1]"), ([[1, 99]], "prompt[0][1]"), ([[1, 2], [1, 99]], "prompt[1][1]")],
+)
+async def test_the_core_names_the_prompt_that_is_wrong(
+    http: httpx.AsyncClient, generation: FakeGeneration, prompt: Any, param: str
+) -> None:
+    wrong = invalid_field("token_ids[1]", 99, "less")
+    generation.answer = lambda request: [wrong] if 99 in (request.token_ids or ()) else script("a")
+    answer = await http.post(PATH, json=body(prompt=prompt))
+    assert answer.json()["error"]["param"] == param
+    assert answer.json()["error"]["message"] == f"{param} is 99; it must be less."
 
 
 @pytest.mark.parametrize(
