@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,44 @@ def _description(path: Path, config: TokenizerConfig) -> dict[str, Any]:
 
 
 def _load(description: dict[str, Any], *, user: bool = False) -> Tokenizer:
+    if user:
+        description = _without_special_names(description)
     tokenizer = Tokenizer.from_str(json.dumps(description))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = user  # as ordinary text
     return tokenizer
+
+
+def _without_special_names(description: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer with special tokens of names that nobody can write. Told to take their names
+    for text, the library no longer looks for them, but some models (Unigram, WordLevel, BPE with
+    `ignore_merges`) still find the names in their own vocabulary.
+    """
+    hidden = secrets.token_hex(16)
+    added = description.get("added_tokens") or ()
+    model = dict(description["model"])
+    merged = _merged(model.get("merges") or ())  # those must be in the vocabulary as they are
+    names = {
+        token["content"]: hidden + token["content"]
+        for token in added
+        if token["special"] and token["content"] not in merged
+    }
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(name, name): number for name, number in model["vocab"].items()}
+        model["unk_token"] = names.get(model.get("unk_token"), model.get("unk_token"))
+    else:  # Unigram's: pairs of a piece and its score
+        model["vocab"] = [[names.get(name, name), score] for name, score in model["vocab"]]
+    renamed = [
+        {**token, "content": names.get(token["content"], token["content"])} for token in added
+    ]
+    return {**description, "model": model, "added_tokens": renamed}
+
+
+def _merged(merges: Sequence[str | list[str]]) -> set[str]:
+    """The tokens that take part in merges, and those that come of them."""
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    return {token for pair in pairs for token in (*pair, "".join(pair))}
 
 
 def _without_first_space(description: dict[str, Any]) -> dict[str, Any] | None:

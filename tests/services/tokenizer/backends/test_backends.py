@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from octavo.errors import FailedPreconditionError
 from services.tokenizer.backends import TokenizerBackend, load_backend
@@ -42,6 +43,37 @@ def test_text_comes_back_whatever_special_tokens_it_names(
     assert not (set(ids) & set(backend.special_ids.values())) - {unknown, 0}
     if is_lossless(backend) and backend.name == "huggingface":
         assert backend.decode(ids, skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.Unigram([("<unk>", 0.0), ("<s>", 0.0), *((c, -5.0) for c in "▁helo<>s")], unk_id=0),
+        models.WordLevel({"<unk>": 0, "<s>": 1, "▁hello": 2}, unk_token="<unk>"),
+        models.BPE({"<unk>": 0, "<s>": 1, "<": 2, "s": 3, ">": 4}, [], ignore_merges=True),
+    ],
+    ids=["unigram", "word_level", "ignore_merges"],
+)
+def test_a_model_whose_vocabulary_names_special_tokens_does_not_find_them(
+    tmp_path: Path, model: models.Model
+) -> None:
+    tokenizer = Tokenizer(model)
+    if not isinstance(model, models.BPE):
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens(["<unk>", "<s>"])
+    backend = vocabularies.huggingface(vocabularies.save(tokenizer, tmp_path, bos_token="<s>"))
+    for text in ("<s>", "hello <s>", "<s>hello"):
+        assert 1 not in backend.encode([text], add_special_tokens=False)[0].ids
+    assert 1 in backend.encode_template("<s>hello")
+    assert backend.special_ids == {"<unk>": 0, "<s>": 1}
+
+
+def test_a_special_token_that_merges_make_is_no_reason_to_fail(tmp_path: Path) -> None:
+    vocabulary = {"<unk>": 0, "a": 1, "b": 2, "ab": 3}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("a", "b")], unk_token="<unk>"))
+    tokenizer.add_special_tokens(["<unk>", "ab"])
+    backend = vocabularies.huggingface(vocabularies.save(tokenizer, tmp_path))
+    assert list(backend.encode_template("ab")) == [3]
 
 
 @quick
