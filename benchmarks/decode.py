@@ -1,12 +1,14 @@
 """Decoding speed of the worker's model against transformers' eager mode, in one run.
 
-    python -m benchmarks.decode --model FOLDER [--threads 2] [--output benchmarks/results/x.json]
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.decode --model FOLDER [--output FILE.json]
 
 Regime: the model alone (no gateway, no tokenizer, no scheduler), random ids, greedy, both in
 bfloat16 with the same dequantised weights, in one process on the same threads. The two take turns
 every few steps, so that whatever else the machine does hits both; a figure is the median of single
 steps. At batch 1 decoding reads every weight once a step and is bound by memory; at 32 it is bound
-by arithmetic, and here by the attention over 32 contexts. The last line is JSON.
+by arithmetic, and here by the attention over 32 contexts. A rank waits passively, as above: threads
+that spin between operations are faster on an idle machine and many times slower beside a busy
+neighbour, for both. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -200,6 +202,7 @@ def main() -> None:
         "benchmark": "decode",
         "device": f"{device_name()}, {arguments.threads} threads of {os.cpu_count()} cores",
         "torch": torch.__version__,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "active"),
         "commit": commit(),
         "command": shlex.join(["python", "-m", "benchmarks.decode", *sys.argv[1:]]),
         "date": dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds"),

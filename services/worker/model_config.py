@@ -9,7 +9,6 @@ bias) is refused here by file and key, before a byte of the weights is read.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +83,7 @@ class ModelConfig:
             rope_theta=_rope_theta(config),
             tie_word_embeddings=config.flag("tie_word_embeddings"),
             dtype=_dtype(config),
-            bos_id=_ids(config, "bos_token_id")[0] if _ids(config, "bos_token_id") else None,
+            bos_id=next(iter(_ids(config, "bos_token_id")), None),
             eos_ids=_eos_ids(config, generation),
             sampling=_sampling_defaults(generation),
             quantization=_quantization(config),
@@ -251,8 +250,6 @@ def _check_shapes(file: _ConfigFile, config: ModelConfig) -> None:
         raise file.error("num_key_value_heads", f"a divisor of {config.num_heads} heads")
     if config.head_dim % 2:
         raise file.error("head_dim", "even: rotary embeddings turn pairs")
-    if not math.isfinite(config.rms_norm_eps):
-        raise file.error("rms_norm_eps", "finite")
     for token_id in config.eos_ids:
         if token_id >= config.vocab_size:
             raise file.error("eos_token_id", f"below the vocabulary size, {config.vocab_size}")

@@ -4,8 +4,7 @@ Two rules hold for every line:
 
 * Sums are accumulated in float32 and rounded once, to the dtype of the activations.
 * **Row invariance.** A row's bits do not depend on how many rows stand beside it, on its place
-  among them, or on what they hold. row_tiles.py, attention_plan.py and
-  elementwise.py say how.
+  among them, or on what they hold: row_tiles.py, attention_plan.py and elementwise.py say how.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class ReferenceLinear:
 
 
 class ReferenceKernels:
-    """The operations of `Kernels`. Row invariance is promised on CPUs only."""
+    """The operations of `Kernels`, on any device. Row invariance is promised on CPUs only."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
