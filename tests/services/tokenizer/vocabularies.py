@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from services.tokenizer.backends import TokenizerBackend
@@ -30,10 +29,10 @@ _LLAMA_SPECIAL = ["<unk>", "<s>", "</s>"]
 
 @cache
 def sentencepiece_path(name: str) -> Path:
-    """A model of the package mistral-common; without the package the test is skipped."""
+    """A model of the package mistral-common."""
     spec = importlib.util.find_spec("mistral_common")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("mistral-common is not installed")
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / "data" / name
 
 
