@@ -101,6 +101,15 @@ async def test_open_outputs_are_finished_before_the_process_ends(served: Running
         assert await asyncio.to_thread(served.process.wait, 20) == 0
 
 
+def test_the_template_s_helper_ends_with_a_process_that_is_killed(served: Running) -> None:
+    helpers = psutil.Process(served.process.pid).children(recursive=True)
+    assert helpers
+    served.process.kill()
+    served.process.wait(10)
+    _, alive = psutil.wait_procs(helpers, timeout=10)
+    assert not alive
+
+
 def test_metrics_are_served(served: Running) -> None:
     address = f"http://127.0.0.1:{served.metrics_port}/metrics"
     with urllib.request.urlopen(address, timeout=10) as answer:
