@@ -1,6 +1,6 @@
 """Decoding speed of the worker's model against transformers' eager mode, in one run.
 
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.decode --model FOLDER [--output FILE.json]
+    python -m benchmarks.decode --model FOLDER [--threads 2] [--output FILE.json]
 
 Regime: the model alone (no gateway, no tokenizer, no scheduler), random ids, greedy, both in
 bfloat16 with the same dequantised weights, in one process on the same threads. The two take turns
@@ -14,23 +14,22 @@ neighbour, for both. The last line is JSON.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
 import os
-import platform
 import random
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+# As a rank does; read by OpenMP when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks._record import record
 from services.worker.batch import Batch
 from services.worker.checkpoint.fp8 import choose_dialect
 from services.worker.checkpoint.reader import CheckpointReader
@@ -155,26 +154,6 @@ def compare(
     }
 
 
-def device_name() -> str:
-    """The processor, as Linux names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
-
-
-def commit() -> str:
-    """The commit that was measured, with a mark where the tree had changes."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607  # whichever git
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return described.stdout.strip() or "unknown"
-
-
 def main() -> None:
     """Runs the comparison and prints it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decode")
@@ -198,20 +177,14 @@ def main() -> None:
             " against {transformers_prefill_tokens_per_s} tokens/s".format(**figures[-1]),
             flush=True,
         )
-    result = {
-        "benchmark": "decode",
-        "device": f"{device_name()}, {arguments.threads} threads of {os.cpu_count()} cores",
-        "torch": torch.__version__,
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "active"),
-        "commit": commit(),
-        "command": shlex.join(["python", "-m", "benchmarks.decode", *sys.argv[1:]]),
-        "date": dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds"),
-        "model": arguments.model.name,
-        "figures": figures,
-    }
-    if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    record(
+        "decode",
+        arguments.model,
+        arguments.output,
+        threads=arguments.threads,
+        omp_wait_policy=os.environ["OMP_WAIT_POLICY"],
+        figures=figures,
+    )
 
 
 if __name__ == "__main__":
