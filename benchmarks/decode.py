@@ -6,9 +6,8 @@ Regime: the model alone (no gateway, no tokenizer, no scheduler), random ids, gr
 bfloat16 with the same dequantised weights, in one process on the same threads. The two take turns
 every few steps, so that whatever else the machine does hits both; a figure is the median of single
 steps. At batch 1 decoding reads every weight once a step and is bound by memory; at 32 it is bound
-by arithmetic, and here by the attention over 32 contexts. A rank waits passively, as above: threads
-that spin between operations are faster on an idle machine and many times slower beside a busy
-neighbour, for both. The last line is JSON.
+by arithmetic, and here by the attention over 32 contexts. Threads wait as a rank's
+do (docs/decisions/0005). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from statistics import median
 from typing import Any
 
 # As a rank does; read by OpenMP when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -182,7 +181,7 @@ def main() -> None:
         arguments.model,
         arguments.output,
         threads=arguments.threads,
-        omp_wait_policy=os.environ["OMP_WAIT_POLICY"],
+        gomp_spincount=os.environ["GOMP_SPINCOUNT"],
         figures=figures,
     )
 
