@@ -76,6 +76,7 @@ class Sampling:
     allowed_token_ids: Sequence[int] = ()
     seed: int | None = None
     n: int | None = None
+    forced_token_ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,7 @@ class Stopping:
     ignore_eos: bool | None = None
     include_stop: bool | None = None
     time_limit_ms: int | None = None
+    stop_token_sequences: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

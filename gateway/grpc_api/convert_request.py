@@ -113,6 +113,7 @@ def _sampling_from_pb(sampling: pb.SamplingParameters) -> domain.Sampling:
         logit_bias=dict(sampling.logit_bias),
         bad_words=tuple(sampling.bad_words),
         allowed_token_ids=tuple(sampling.allowed_token_ids),
+        forced_token_ids=tuple(sampling.forced_token_ids),
     )
 
 
@@ -123,6 +124,9 @@ def _stopping_from_pb(stopping: pb.StoppingParameters) -> domain.Stopping:
         ),
         stop=tuple(stopping.stop),
         stop_token_ids=tuple(stopping.stop_token_ids),
+        stop_token_sequences=tuple(
+            tuple(sequence.ids) for sequence in stopping.stop_token_sequences
+        ),
     )
 
 

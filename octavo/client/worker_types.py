@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from octavo.errors import OctavoError
 
@@ -21,13 +21,30 @@ class FinishReason(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedSampling:
-    """How the next token is drawn, with all defaults resolved."""
+    """How the next token is drawn. What has a value here asks for nothing until it is changed."""
 
     temperature: float
     top_p: float
     top_k: int
     seed: int
     n: int
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    bad_words: Sequence[Sequence[int]] = ()
+    allowed_token_ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogprobOptions:
+    """Which log probabilities are sent; `top` likeliest tokens at each of their positions."""
+
+    generated: bool = False
+    top: int = 0
+    prompt: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +55,10 @@ class Submission:
     prompt_token_ids: Sequence[int]
     sampling: ResolvedSampling
     stop_token_ids: Sequence[int] = ()
+    stop_sequences: Sequence[Sequence[int]] = ()
+    forced_token_ids: Sequence[int] = ()
+    logprobs: LogprobOptions = LogprobOptions()
+    min_tokens: int = 0
     max_tokens: int | None = None
     time_limit_ms: int | None = None
     deadline_ms: int | None = None
@@ -47,10 +68,22 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finish:
-    """How an output ended; a stop id is the last of its item's ids."""
+    """How an output ended; a stop id is the last of its item's ids, and a stop sequence (by its
+    place among the submission's) the last ids of the output.
+    """
 
     reason: FinishReason
     stop_token_id: int | None = None
+    stop_sequence_index: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenLogprob:
+    """The log probability of one token, and the likeliest at its position, likeliest first."""
+
+    logprob: float
+    top_token_ids: Sequence[int] = ()
+    top_logprobs: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,11 +98,14 @@ class Timings:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputItem:
     """What is new for one output. `num_cached_prompt_tokens` is set in a request's first item only,
-    `timings` in its last, `error` where the whole request failed.
+    with the prompt's log probabilities from its second id on; `timings` in its last, `error` where
+    the whole request failed. `logprobs` has one entry for each of `token_ids`, where asked for.
     """
 
     output_index: int
     token_ids: Sequence[int]
+    logprobs: Sequence[TokenLogprob] = ()
+    prompt_logprobs: Sequence[TokenLogprob] = ()
     num_cached_prompt_tokens: int | None = None
     finish: Finish | None = None
     error: OctavoError | None = None

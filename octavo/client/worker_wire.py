@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from octavo.client.worker_types import (
     Finish,
     FinishReason,
     Load,
+    LogprobOptions,
     OutputItem,
+    ResolvedSampling,
     Submission,
     Timings,
+    TokenLogprob,
     WorkerDescription,
 )
 from octavo.errors import OctavoError, error_from_code
@@ -21,20 +26,17 @@ _FINISH_REASONS = {
 
 def submit_to_pb(key: int, submission: Submission) -> pb.RunRequest:
     """The message that hands `submission` over under `key`."""
-    sampling = submission.sampling
     return pb.RunRequest(
         submit=pb.Submit(
             key=key,
             request_id=submission.request_id,
             prompt_token_ids=submission.prompt_token_ids,
-            sampling=pb.ResolvedSampling(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                seed=sampling.seed,
-                n=sampling.n,
-            ),
+            sampling=_sampling_to_pb(submission.sampling),
             stop_token_ids=submission.stop_token_ids,
+            stop_sequences=_sequences_to_pb(submission.stop_sequences),
+            forced_token_ids=submission.forced_token_ids,
+            logprobs=_logprob_options_to_pb(submission.logprobs),
+            min_tokens=submission.min_tokens or None,
             max_tokens=submission.max_tokens,
             time_limit_ms=submission.time_limit_ms,
             deadline_ms=submission.deadline_ms,
@@ -49,6 +51,8 @@ def item_from_pb(item: pb.RunItem) -> OutputItem:
     return OutputItem(
         output_index=item.output_index,
         token_ids=tuple(item.token_ids),
+        logprobs=tuple(_logprob_from_pb(logprob) for logprob in item.logprobs),
+        prompt_logprobs=tuple(_logprob_from_pb(logprob) for logprob in item.start.prompt_logprobs),
         num_cached_prompt_tokens=(
             item.start.cached_prompt_token_count if item.HasField("start") else None
         ),
@@ -89,10 +93,53 @@ def description_from_pb(worker: pb.GetWorkerResponse) -> WorkerDescription:
     )
 
 
+def _sampling_to_pb(sampling: ResolvedSampling) -> pb.ResolvedSampling:
+    """What asks for nothing is left out: a worker refuses what it does not know by its presence."""
+    return pb.ResolvedSampling(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        n=sampling.n,
+        min_p=sampling.min_p or None,
+        frequency_penalty=sampling.frequency_penalty or None,
+        presence_penalty=sampling.presence_penalty or None,
+        repetition_penalty=None
+        if sampling.repetition_penalty == 1
+        else sampling.repetition_penalty,
+        no_repeat_ngram=sampling.no_repeat_ngram or None,
+        logit_bias=sampling.logit_bias,
+        bad_words=_sequences_to_pb(sampling.bad_words),
+        allowed_token_ids=sampling.allowed_token_ids,
+    )
+
+
+def _sequences_to_pb(sequences: Sequence[Sequence[int]]) -> list[pb.TokenSequence]:
+    return [pb.TokenSequence(ids=sequence) for sequence in sequences]
+
+
+def _logprob_options_to_pb(options: LogprobOptions) -> pb.LogprobOptions | None:
+    if options == LogprobOptions():
+        return None
+    return pb.LogprobOptions(
+        generated=options.generated or None, top=options.top or None, prompt=options.prompt or None
+    )
+
+
+def _logprob_from_pb(logprob: pb.TokenLogprob) -> TokenLogprob:
+    return TokenLogprob(
+        logprob=logprob.logprob,
+        top_token_ids=tuple(logprob.top_token_ids),
+        top_logprobs=tuple(logprob.top_logprobs),
+    )
+
+
 def _finish_from_pb(finish: pb.RunFinish) -> Finish:
+    has_sequence = finish.HasField("stop_sequence_index")
     return Finish(
         reason=_FINISH_REASONS[finish.reason],
         stop_token_id=finish.stop_token_id if finish.HasField("stop_token_id") else None,
+        stop_sequence_index=finish.stop_sequence_index if has_sequence else None,
     )
 
 

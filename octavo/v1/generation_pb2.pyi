@@ -568,6 +568,7 @@ class SamplingParameters(_message.Message):
     ALLOWED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     N_FIELD_NUMBER: _builtins.int
+    FORCED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """Divides the logits; 0 means greedy. Range 0 to 100."""
     top_p: _builtins.float
@@ -602,6 +603,12 @@ class SamplingParameters(_message.Message):
     def allowed_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Holds the only token ids that may be generated. Empty: all."""
 
+    @_builtins.property
+    def forced_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Holds ids that every output begins with: they are taken instead of drawn, and count as
+        generated. With log probabilities this scores a given continuation.
+        """
+
     def __init__(
         self,
         *,
@@ -618,10 +625,11 @@ class SamplingParameters(_message.Message):
         allowed_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         seed: _builtins.int | None = ...,
         n: _builtins.int | None = ...,
+        forced_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_min_p", b"_min_p", "_n", b"_n", "_no_repeat_ngram", b"_no_repeat_ngram", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "min_p", b"min_p", "n", b"n", "no_repeat_ngram", b"no_repeat_ngram", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_min_p", b"_min_p", "_n", b"_n", "_no_repeat_ngram", b"_no_repeat_ngram", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "allowed_token_ids", b"allowed_token_ids", "bad_words", b"bad_words", "frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "min_p", b"min_p", "n", b"n", "no_repeat_ngram", b"no_repeat_ngram", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_min_p", b"_min_p", "_n", b"_n", "_no_repeat_ngram", b"_no_repeat_ngram", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "allowed_token_ids", b"allowed_token_ids", "bad_words", b"bad_words", "forced_token_ids", b"forced_token_ids", "frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "min_p", b"min_p", "n", b"n", "no_repeat_ngram", b"no_repeat_ngram", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
     _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
@@ -679,10 +687,15 @@ class StoppingParameters(_message.Message):
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
     INCLUDE_STOP_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
+    STOP_TOKEN_SEQUENCES_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
-    """Holds how many tokens to generate at most for each output. Absent: the rest of the context."""
+    """Holds how many tokens to generate at most for each output; 0 computes the prompt only. Absent:
+    the rest of the context.
+    """
     min_tokens: _builtins.int
-    """Holds how many tokens to generate before a stop is obeyed."""
+    """Holds how many tokens to generate before an output may stop: until then no stop id and none of
+    the model's own is drawn, and stop texts and stop sequences are not obeyed.
+    """
     ignore_eos: _builtins.bool
     """Says whether the model's own end-of-sequence ids are ignored."""
     include_stop: _builtins.bool
@@ -699,6 +712,10 @@ class StoppingParameters(_message.Message):
     def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Holds token ids that end an output, besides the model's own."""
 
+    @_builtins.property
+    def stop_token_sequences(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenIds]:
+        """Holds sequences of token ids that end an output, whatever text they stand for."""
+
     def __init__(
         self,
         *,
@@ -709,10 +726,11 @@ class StoppingParameters(_message.Message):
         ignore_eos: _builtins.bool | None = ...,
         include_stop: _builtins.bool | None = ...,
         time_limit_ms: _builtins.int | None = ...,
+        stop_token_sequences: _abc.Iterable[Global___TokenIds] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ignore_eos", b"_ignore_eos", "_include_stop", b"_include_stop", "_max_tokens", b"_max_tokens", "_min_tokens", b"_min_tokens", "_time_limit_ms", b"_time_limit_ms", "ignore_eos", b"ignore_eos", "include_stop", b"include_stop", "max_tokens", b"max_tokens", "min_tokens", b"min_tokens", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ignore_eos", b"_ignore_eos", "_include_stop", b"_include_stop", "_max_tokens", b"_max_tokens", "_min_tokens", b"_min_tokens", "_time_limit_ms", b"_time_limit_ms", "ignore_eos", b"ignore_eos", "include_stop", b"include_stop", "max_tokens", b"max_tokens", "min_tokens", b"min_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ignore_eos", b"_ignore_eos", "_include_stop", b"_include_stop", "_max_tokens", b"_max_tokens", "_min_tokens", b"_min_tokens", "_time_limit_ms", b"_time_limit_ms", "ignore_eos", b"ignore_eos", "include_stop", b"include_stop", "max_tokens", b"max_tokens", "min_tokens", b"min_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "stop_token_sequences", b"stop_token_sequences", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ignore_eos: _TypeAlias = _typing.Literal["ignore_eos"]  # noqa: Y015
     _WhichOneofArgType__ignore_eos: _TypeAlias = _typing.Literal["_ignore_eos", b"_ignore_eos"]  # noqa: Y015
@@ -1100,7 +1118,9 @@ class Token(_message.Message):
     bytes: _builtins.bytes
     """Holds the bytes that the token stands for; a character can span several tokens."""
     logprob: _builtins.float
-    """Holds the natural logarithm of the token's probability, where it was asked for."""
+    """Holds the natural logarithm of the token's probability in the model's own distribution, before
+    temperature, penalties and limits, where it was asked for. Absent for a prompt's first token.
+    """
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopToken]:
         """Holds the likeliest tokens at this position, likeliest first."""
@@ -1163,6 +1183,7 @@ class Finished(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     STOP_TEXT_FIELD_NUMBER: _builtins.int
     STOP_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    STOP_TOKEN_SEQUENCE_FIELD_NUMBER: _builtins.int
     output_index: _builtins.int
     """Numbers the output, from 0."""
     reason: Global___FinishReason.ValueType
@@ -1171,6 +1192,10 @@ class Finished(_message.Message):
     """Holds the stop text that matched."""
     stop_token_id: _builtins.int
     """Holds the stop id, given or of the model, that matched."""
+    @_builtins.property
+    def stop_token_sequence(self) -> Global___TokenIds:
+        """Holds the sequence of ids that matched."""
+
     def __init__(
         self,
         *,
@@ -1178,12 +1203,13 @@ class Finished(_message.Message):
         reason: Global___FinishReason.ValueType = ...,
         stop_text: _builtins.str = ...,
         stop_token_id: _builtins.int = ...,
+        stop_token_sequence: Global___TokenIds | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stop", b"stop", "stop_text", b"stop_text", "stop_token_id", b"stop_token_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stop", b"stop", "stop_text", b"stop_text", "stop_token_id", b"stop_token_id", "stop_token_sequence", b"stop_token_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output_index", b"output_index", "reason", b"reason", "stop", b"stop", "stop_text", b"stop_text", "stop_token_id", b"stop_token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output_index", b"output_index", "reason", b"reason", "stop", b"stop", "stop_text", b"stop_text", "stop_token_id", b"stop_token_id", "stop_token_sequence", b"stop_token_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_stop: _TypeAlias = _typing.Literal["stop_text", "stop_token_id"]  # noqa: Y015
+    _WhichOneofReturnType_stop: _TypeAlias = _typing.Literal["stop_text", "stop_token_id", "stop_token_sequence"]  # noqa: Y015
     _WhichOneofArgType_stop: _TypeAlias = _typing.Literal["stop", b"stop"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_stop) -> _WhichOneofReturnType_stop | None: ...
 
@@ -1769,6 +1795,11 @@ class Capabilities(_message.Message):
     MAX_STOP_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     MAX_PROMPT_BYTES_FIELD_NUMBER: _builtins.int
     MAX_SESSION_REQUESTS_FIELD_NUMBER: _builtins.int
+    MAX_LOGIT_BIAS_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_BAD_WORDS_FIELD_NUMBER: _builtins.int
+    MAX_BAD_WORD_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_STOP_TOKEN_SEQUENCES_FIELD_NUMBER: _builtins.int
+    MAX_STOP_SEQUENCE_TOKENS_FIELD_NUMBER: _builtins.int
     max_outputs: _builtins.int
     """Holds the largest `n`."""
     max_top_logprobs: _builtins.int
@@ -1783,6 +1814,16 @@ class Capabilities(_message.Message):
     """Holds how many bytes of text a prompt may have."""
     max_session_requests: _builtins.int
     """Holds how many requests a session may have open."""
+    max_logit_bias_tokens: _builtins.int
+    """Holds how many tokens `logit_bias` may name."""
+    max_bad_words: _builtins.int
+    """Holds how many bad words a request may have."""
+    max_bad_word_bytes: _builtins.int
+    """Holds how many bytes one bad word may have."""
+    max_stop_token_sequences: _builtins.int
+    """Holds how many stop sequences a request may have."""
+    max_stop_sequence_tokens: _builtins.int
+    """Holds how many ids one stop sequence may have."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Holds the paths of the request fields that are accepted, from GenerateRequest, such as
@@ -1800,10 +1841,15 @@ class Capabilities(_message.Message):
         max_stop_token_ids: _builtins.int = ...,
         max_prompt_bytes: _builtins.int = ...,
         max_session_requests: _builtins.int = ...,
+        max_logit_bias_tokens: _builtins.int = ...,
+        max_bad_words: _builtins.int = ...,
+        max_bad_word_bytes: _builtins.int = ...,
+        max_stop_token_sequences: _builtins.int = ...,
+        max_stop_sequence_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "max_outputs", b"max_outputs", "max_prompt_bytes", b"max_prompt_bytes", "max_session_requests", b"max_session_requests", "max_stop_text_bytes", b"max_stop_text_bytes", "max_stop_texts", b"max_stop_texts", "max_stop_token_ids", b"max_stop_token_ids", "max_top_logprobs", b"max_top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "max_bad_word_bytes", b"max_bad_word_bytes", "max_bad_words", b"max_bad_words", "max_logit_bias_tokens", b"max_logit_bias_tokens", "max_outputs", b"max_outputs", "max_prompt_bytes", b"max_prompt_bytes", "max_session_requests", b"max_session_requests", "max_stop_sequence_tokens", b"max_stop_sequence_tokens", "max_stop_text_bytes", b"max_stop_text_bytes", "max_stop_texts", b"max_stop_texts", "max_stop_token_ids", b"max_stop_token_ids", "max_stop_token_sequences", b"max_stop_token_sequences", "max_top_logprobs", b"max_top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

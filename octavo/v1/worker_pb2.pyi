@@ -193,6 +193,8 @@ class Submit(_message.Message):
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    STOP_SEQUENCES_FIELD_NUMBER: _builtins.int
+    FORCED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     key: _builtins.int
     """Identifies the request among all of this gateway. Required."""
     request_id: _builtins.str
@@ -202,7 +204,9 @@ class Submit(_message.Message):
     the context.
     """
     min_tokens: _builtins.int
-    """Holds how many tokens an output has before a stop id is obeyed."""
+    """Holds how many tokens an output has before it may stop: until then no stop id is drawn and no
+    stop sequence is obeyed.
+    """
     time_limit_ms: _builtins.int
     """Says after how many milliseconds the output ends with TIME_LIMIT."""
     deadline_ms: _builtins.int
@@ -239,6 +243,14 @@ class Submit(_message.Message):
     def logprobs(self) -> Global___LogprobOptions:
         """Says whether log probabilities are sent."""
 
+    @_builtins.property
+    def stop_sequences(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenSequence]:
+        """Holds sequences of ids that end an output."""
+
+    @_builtins.property
+    def forced_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Holds ids that every output begins with, taken instead of drawn."""
+
     def __init__(
         self,
         *,
@@ -257,10 +269,12 @@ class Submit(_message.Message):
         trace_context: Global___TraceContext | None = ...,
         constraint: Global___OutputConstraint | None = ...,
         logprobs: Global___LogprobOptions | None = ...,
+        stop_sequences: _abc.Iterable[Global___TokenSequence] | None = ...,
+        forced_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_salt", b"_cache_salt", "_deadline_ms", b"_deadline_ms", "_key", b"_key", "_max_tokens", b"_max_tokens", "_min_tokens", b"_min_tokens", "_priority", b"_priority", "_request_id", b"_request_id", "_time_limit_ms", b"_time_limit_ms", "cache_salt", b"cache_salt", "constraint", b"constraint", "deadline_ms", b"deadline_ms", "key", b"key", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_tokens", b"min_tokens", "priority", b"priority", "request_id", b"request_id", "sampling", b"sampling", "time_limit_ms", b"time_limit_ms", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_salt", b"_cache_salt", "_deadline_ms", b"_deadline_ms", "_key", b"_key", "_max_tokens", b"_max_tokens", "_min_tokens", b"_min_tokens", "_priority", b"_priority", "_request_id", b"_request_id", "_time_limit_ms", b"_time_limit_ms", "cache_salt", b"cache_salt", "constraint", b"constraint", "deadline_ms", b"deadline_ms", "generated", b"generated", "key", b"key", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_tokens", b"min_tokens", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "stop_token_ids", b"stop_token_ids", "time_limit_ms", b"time_limit_ms", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_salt", b"_cache_salt", "_deadline_ms", b"_deadline_ms", "_key", b"_key", "_max_tokens", b"_max_tokens", "_min_tokens", b"_min_tokens", "_priority", b"_priority", "_request_id", b"_request_id", "_time_limit_ms", b"_time_limit_ms", "cache_salt", b"cache_salt", "constraint", b"constraint", "deadline_ms", b"deadline_ms", "forced_token_ids", b"forced_token_ids", "generated", b"generated", "key", b"key", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_tokens", b"min_tokens", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "stop_sequences", b"stop_sequences", "stop_token_ids", b"stop_token_ids", "time_limit_ms", b"time_limit_ms", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cache_salt: _TypeAlias = _typing.Literal["cache_salt"]  # noqa: Y015
     _WhichOneofArgType__cache_salt: _TypeAlias = _typing.Literal["_cache_salt", b"_cache_salt"]  # noqa: Y015
@@ -788,22 +802,33 @@ class RunFinish(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     STOP_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    STOP_SEQUENCE_INDEX_FIELD_NUMBER: _builtins.int
     reason: Global___RunFinishReason.ValueType
     """Holds the reason."""
     stop_token_id: _builtins.int
     """Holds the stop id, with reason STOP. It is the last of the item's ids."""
+    stop_sequence_index: _builtins.int
+    """Holds the place of the stop sequence that matched among those of Submit, with reason STOP. The
+    output's last ids are the sequence.
+    """
     def __init__(
         self,
         *,
         reason: Global___RunFinishReason.ValueType = ...,
         stop_token_id: _builtins.int | None = ...,
+        stop_sequence_index: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "stop_token_id", b"stop_token_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_sequence_index", b"_stop_sequence_index", "_stop_token_id", b"_stop_token_id", "stop_sequence_index", b"stop_sequence_index", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "reason", b"reason", "stop_token_id", b"stop_token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_sequence_index", b"_stop_sequence_index", "_stop_token_id", b"_stop_token_id", "reason", b"reason", "stop_sequence_index", b"stop_sequence_index", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__stop_sequence_index: _TypeAlias = _typing.Literal["stop_sequence_index"]  # noqa: Y015
+    _WhichOneofArgType__stop_sequence_index: _TypeAlias = _typing.Literal["_stop_sequence_index", b"_stop_sequence_index"]  # noqa: Y015
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_sequence_index) -> _WhichOneofReturnType__stop_sequence_index | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_token_id) -> _WhichOneofReturnType__stop_token_id | None: ...
 
 Global___RunFinish: _TypeAlias = RunFinish  # noqa: Y015

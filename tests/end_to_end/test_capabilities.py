@@ -36,6 +36,7 @@ WHOLE_MESSAGES = (
     "chat.template_arguments",
     "chat.tool_choice",
     "sampling.logit_bias",
+    "stopping.stop_token_sequences",
     "constraint",
 )
 
@@ -48,6 +49,9 @@ MESSAGES: dict[str, Any] = {
     "chat.template_arguments": pb.ChatInput(template_arguments=struct_pb2.Struct()),
     "chat.tool_choice": pb.ChatInput(tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_NONE)),
     "sampling.logit_bias": pb.SamplingParameters(logit_bias={5: 1.0}),
+    "stopping.stop_token_sequences": pb.StoppingParameters(
+        stop_token_sequences=[pb.TokenIds(ids=[5, 6])]
+    ),
     "constraint": pb.GenerateRequest(constraint=pb.Constraint(regex="a")),
 }
 
