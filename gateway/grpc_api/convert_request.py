@@ -88,11 +88,16 @@ def _tool_choice_from_pb(chat: pb.ChatInput) -> domain.ToolChoice | None:
     if not chat.HasField("tool_choice"):
         return None
     mode = _given(chat.tool_choice, "mode")
-    names = pb.ToolChoiceMode.keys()
     return domain.ToolChoice(
-        mode=None if mode is None else names[mode].removeprefix("TOOL_CHOICE_MODE_").lower(),
-        name=_given(chat.tool_choice, "name"),
+        mode=None if mode is None else _mode_name(mode), name=_given(chat.tool_choice, "name")
     )
+
+
+def _mode_name(mode: pb.ToolChoiceMode.ValueType) -> str:
+    """Enums of proto3 are open: a number that has no name stays a number, which no check takes."""
+    if mode not in pb.ToolChoiceMode.values():
+        return str(mode)
+    return pb.ToolChoiceMode.Name(mode).removeprefix("TOOL_CHOICE_MODE_").lower()
 
 
 def _sampling_from_pb(sampling: pb.SamplingParameters) -> domain.Sampling:

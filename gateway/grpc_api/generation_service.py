@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from gateway.grpc_api.call import Call, new_request_id
 from gateway.grpc_api.convert_event import GenerateAnswer, stream_response_to_pb
 from gateway.grpc_api.convert_request import chat_from_pb, generation_request_from_pb
 from gateway.grpc_api.session import Session
+from gateway.grpc_api.writer import STALL_LIMIT_S, Writer
 from gateway.request import GenerationRequest
 from gateway.tokenization import Tokenization
 from octavo.v1 import generation_pb2 as pb
@@ -24,11 +25,17 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
     """Errors are raised; the server's interceptor turns them into statuses."""
 
     def __init__(
-        self, generation: Generation, tokenization: Tokenization, *, max_session_requests: int
+        self,
+        generation: Generation,
+        tokenization: Tokenization,
+        *,
+        max_session_requests: int,
+        stall_limit_s: float = STALL_LIMIT_S,
     ) -> None:
         self._generation = generation
         self._tokenization = tokenization
         self._max_session_requests = max_session_requests
+        self._stall_limit_s = stall_limit_s
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Generates everything and answers once."""
@@ -38,24 +45,23 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
                 answer.add(event)
         return answer.to_pb()
 
-    async def StreamGenerate(
+    async def StreamGenerate(  # type: ignore[override] # the stub also allows generators
         self, request: pb.GenerateRequest, context: Context
-    ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
+    ) -> None:
         """Generates and streams events."""
+        writer = Writer(context.write, self._stall_limit_s)
         async with aclosing(self._generation.generate(_request_of(request, context))) as events:
             async for event in events:
-                yield stream_response_to_pb(event)
+                await writer.write(stream_response_to_pb(event))
 
-    async def OpenSession(
+    async def OpenSession(  # type: ignore[override] # the stub also allows generators
         self, request_iterator: AsyncIterator[pb.OpenSessionRequest], context: Context
-    ) -> AsyncGenerator[pb.OpenSessionResponse, None]:
+    ) -> None:
         """Carries many requests on one stream."""
         session = Session(
             self._generation, Call.of(context), max_requests=self._max_session_requests
         )
-        async with aclosing(session.run(request_iterator)) as responses:
-            async for response in responses:
-                yield response
+        await session.carry(request_iterator, Writer(context.write, self._stall_limit_s))
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         """Turns text into token ids."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import structlog
@@ -20,6 +20,7 @@ from gateway.generation import Generation
 from gateway.grpc_api.call import Call, new_request_id
 from gateway.grpc_api.convert_event import session_response_to_pb
 from gateway.grpc_api.convert_request import generation_request_from_pb
+from gateway.grpc_api.writer import Writer
 from gateway.request import GenerationRequest
 from octavo.errors import (
     AlreadyExistsError,
@@ -48,18 +49,20 @@ class Session:
         self._failure: OctavoError | None = None
         self._written: asyncio.Queue[_Written | None] = asyncio.Queue(QUEUE_EVENTS)
 
-    async def run(
-        self, requests: AsyncIterator[pb.OpenSessionRequest]
-    ) -> AsyncGenerator[pb.OpenSessionResponse, None]:
-        """Answers `requests`. Ends once they have ended and every generation has; closing it
-        cancels every generation.
+    async def carry(
+        self,
+        requests: AsyncIterator[pb.OpenSessionRequest],
+        writer: Writer[pb.OpenSessionResponse],
+    ) -> None:
+        """Answers `requests`. Ends once they have ended and every generation has; however it ends
+        before, every generation is cancelled.
         """
         reader = asyncio.create_task(self._read(requests))
         try:
             while (written := await self._written.get()) is not None:
                 if written.ends_generation:
                     self._open.pop(written.key, None)
-                yield session_response_to_pb(written.key, written.event)
+                await writer.write(session_response_to_pb(written.key, written.event))
             if self._failure is not None:
                 raise self._failure
         finally:
@@ -74,6 +77,9 @@ class Session:
                 await asyncio.wait(self._tasks)
         except OctavoError as error:
             self._failure = error
+        except Exception:
+            log.exception("session failed")
+            self._failure = _internal()
         await self._written.put(None)
 
     def _act(self, request: pb.OpenSessionRequest) -> None:
@@ -92,7 +98,7 @@ class Session:
         refusal = self._refusal(key)
         if refusal is None:
             cancellation = self._open[key] = Cancellation()
-            work = self._generate(key, self._request(key, message), cancellation)
+            work = self._generate(key, message, cancellation)
         else:
             work = self._put(key, refusal, ends_generation=False)
         task = asyncio.create_task(work)
@@ -106,7 +112,7 @@ class Session:
         if key in self._open:
             return AlreadyExistsError(
                 f"The key {key} is still open in this session.",
-                reason="KEY_OPEN",
+                reason="KEY_IN_USE",
                 metadata={"field": "key", "value": str(key)},
             )
         if len(self._open) >= self._max_requests:
@@ -129,18 +135,18 @@ class Session:
         )
 
     async def _generate(
-        self, key: int, request: GenerationRequest, cancellation: Cancellation
+        self, key: int, message: pb.GenerateRequest, cancellation: Cancellation
     ) -> None:
         try:
+            request = self._request(key, message)
             async with aclosing(self._generation.generate(request, cancellation)) as events:
                 async for event in events:
                     await self._put(key, event, ends_generation=isinstance(event, Usage))
         except OctavoError as error:
             await self._put(key, error, ends_generation=True)
         except Exception:
-            log.exception("generation failed", request_id=request.request_id)
-            failure = InternalError("The server failed; its log holds the cause.")
-            await self._put(key, failure, ends_generation=True)
+            log.exception("generation failed", key=key)
+            await self._put(key, _internal(), ends_generation=True)
 
     async def _put(self, key: int, event: Event | OctavoError, *, ends_generation: bool) -> None:
         await self._written.put(_Written(key, event, ends_generation))
@@ -164,6 +170,10 @@ def _full(limit: int, what: str) -> ResourceExhaustedError:
         metadata={"limit": str(limit)},
         retry_delay_ms=RETRY_DELAY_MS,
     )
+
+
+def _internal() -> InternalError:
+    return InternalError("The server failed; its log holds the cause.")
 
 
 async def _end_all(tasks: set[asyncio.Task[None]]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 import pytest
 
+from gateway.grpc_api import convert_request, session
 from octavo.rpc.status import error_from_rpc
 from octavo.v1 import generation_pb2 as pb
 from tests.gateway.conftest import System
@@ -110,7 +111,7 @@ async def test_an_open_key_is_refused_without_disturbing_the_first(system: Syste
     await client.read_until(7, "delta")
     await client.open(7)
     error = (await client.read_until(7, "error")).error
-    assert (error.code, error.reason) == (pb.ERROR_CODE_ALREADY_EXISTS, "KEY_OPEN")
+    assert (error.code, error.reason) == (pb.ERROR_CODE_ALREADY_EXISTS, "KEY_IN_USE")
     await client.read_until(7, "usage")
     assert client.text(7) == "ab" * 50
     await client.open(7, stopping={"max_tokens": 2})  # the key is free again
@@ -128,6 +129,49 @@ async def test_errors_are_events_and_the_session_goes_on(system: System) -> None
     await client.open(1, stopping={"max_tokens": 2})
     await client.read_until(1, "usage")
     assert client.kinds(1).count("error") == 1
+
+
+async def test_a_number_that_is_no_value_of_an_enum_fails_its_own_generation(
+    system: System,
+) -> None:
+    system.worker.reply = say("hello")
+    client = Client(system)
+    message = pb.ChatMessage(role="user", content="hi")
+    for key, mode in ((1, 99), (2, -1)):
+        choice = pb.ToolChoice(mode=mode)  # type: ignore[arg-type] # the wire takes any number
+        chat = pb.ChatInput(messages=[message], tool_choice=choice)
+        await client.call.write(pb.OpenSessionRequest(key=key, open=pb.GenerateRequest(chat=chat)))
+        error = (await client.read_until(key, "error")).error
+        assert (error.code, error.metadata["field"]) == (
+            pb.ERROR_CODE_INVALID_ARGUMENT,
+            "chat.tool_choice",
+        )
+    await client.open(3)
+    await client.call.done_writing()
+    await client.read_all()
+    assert client.text(3) == "hello"
+
+
+async def test_a_fault_of_ours_ends_one_generation_and_not_the_session(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.worker.reply = say("hello")
+    convert = convert_request.generation_request_from_pb
+
+    def faulty(message: pb.GenerateRequest, **call: Any) -> Any:
+        if message.prompt == "break":
+            raise IndexError("a fault")
+        return convert(message, **call)
+
+    monkeypatch.setattr(session, "generation_request_from_pb", faulty)
+    client = Client(system)
+    await client.open(1, prompt="break")
+    await client.open(2)
+    await client.call.done_writing()
+    await client.read_all()
+    error = client.events[1][0].error
+    assert (error.code, "fault" in error.message) == (pb.ERROR_CODE_INTERNAL, False)
+    assert client.text(2) == "hello"
 
 
 async def test_a_lost_worker_ends_each_generation_with_an_error(system: System) -> None:
