@@ -86,6 +86,7 @@ class DecodeStream:
             stop_texts=options.stop_texts,
             include_stop=options.include_stop,
             token_bytes=options.token_bytes,
+            min_token_count=options.min_tokens or None,
         )
         return decoder
 

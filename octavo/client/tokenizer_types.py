@@ -35,12 +35,15 @@ class RenderedChat:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderOptions:
-    """How one output is decoded. `prompt_tail_ids`: the last ids of the prompt, at most 8."""
+    """How one output is decoded. `prompt_tail_ids`: the last ids of the prompt, at most 8;
+    `min_tokens`: how many ids come before a stop text is obeyed.
+    """
 
     prompt_tail_ids: Sequence[int]
     stop_texts: Sequence[str] = ()
     include_stop: bool = False
     token_bytes: bool = False
+    min_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

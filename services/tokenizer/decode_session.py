@@ -72,6 +72,7 @@ class DecodeSession:
                 stop_texts=opening.stop_texts,
                 include_stop=opening.include_stop,
                 token_bytes=opening.token_bytes,
+                min_ids=opening.min_token_count,
             ),
         )
 

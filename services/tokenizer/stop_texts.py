@@ -27,14 +27,16 @@ class StopTexts:
         self._include_stop = include_stop
         self._held = ""
 
-    def add(self, text: str) -> Scanned:
-        """Takes new text; gives what cannot be part of a stop text any more."""
+    def add(self, text: str, *, obeyed: bool = True) -> Scanned:
+        """Takes new text; gives what cannot be part of a stop text any more. A stop text that ends
+        in text of which none is obeyed yet is text; one that only begins there may still match.
+        """
         if not self._matchers:
             return Scanned(text=text)
         searched = self._held + text
         for end, character in enumerate(text, start=len(self._held) + 1):
             stop = self._advance(character)
-            if stop is not None:
+            if stop is not None and obeyed:
                 self._held = ""
                 kept = end if self._include_stop else end - len(stop)
                 return Scanned(text=searched[:kept], stop=stop)

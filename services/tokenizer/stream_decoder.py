@@ -30,6 +30,7 @@ class Opening:
     stop_texts: Sequence[str] = ()
     include_stop: bool = False
     token_bytes: bool = False
+    min_ids: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,8 @@ class StreamDecoder:
         self._wants_bytes = opening.token_bytes
         self._text = stream_text(backend, opening.prompt_tail)
         self._stops = StopTexts(opening.stop_texts, include_stop=opening.include_stop)
+        self._num_ids = 0
+        self._min_ids = opening.min_ids
         resumed = self._feed(opening.ids_so_far)
         self._unsent = _unsent(resumed.text, opening.sent_bytes)
         self._stopped = resumed.stop
@@ -72,7 +75,7 @@ class StreamDecoder:
         text = unsent + fed.text
         stop = fed.stop
         if last and stop is None:
-            tail = self._stops.add(self._text.flush())
+            tail = self._stops.add(self._text.flush(), obeyed=self._num_ids > self._min_ids)
             text += tail.text
             if tail.stop is None:
                 text += self._stops.flush()
@@ -84,7 +87,9 @@ class StreamDecoder:
     def _feed(self, ids: Sequence[int]) -> Decoded:
         texts: list[str] = []
         for index, token_id in enumerate(ids):
-            scanned = self._stops.add(self._text.add(token_id))
+            self._num_ids += 1
+            text = self._text.add(token_id)
+            scanned = self._stops.add(text, obeyed=self._num_ids > self._min_ids)
             texts.append(scanned.text)
             if scanned.stop is not None:
                 stop = Stop(text=scanned.stop, token_index=index)

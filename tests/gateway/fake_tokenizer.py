@@ -16,7 +16,9 @@ VOCABULARY_SIZE = 300
 
 
 class _Decoder:
-    """Bytes to text; holds back half a character and what may be the start of a stop text."""
+    """Bytes to text; holds back half a character and what may be the start of a stop text. Stop
+    texts are looked for behind the first ids that must come.
+    """
 
     def __init__(self, opened: pb.OpenDecoder) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
@@ -24,6 +26,8 @@ class _Decoder:
         self._include_stop = opened.include_stop
         self._token_bytes = opened.token_bytes
         self._held = ""
+        self._num_ids = 0
+        self._min_ids = opened.min_token_count
 
     def decode(self, entry: pb.DecodeEntry) -> pb.DecodedEntry:
         answer = pb.DecodedEntry(key=entry.key)
@@ -32,12 +36,16 @@ class _Decoder:
             if self._token_bytes:
                 answer.token_bytes.append(piece)
             self._held += self._utf8.decode(piece)
-            if self._match(answer, index):
+            self._num_ids += 1
+            if self._num_ids <= self._min_ids:
+                answer.text += self._held
+                self._held = ""
+            elif self._match(answer, index):
                 return answer
         if entry.last:
             self._held += self._utf8.decode(b"", final=True)
         keep = 0 if entry.last else self._num_held_back()
-        answer.text = self._held[: len(self._held) - keep]
+        answer.text += self._held[: len(self._held) - keep]
         self._held = self._held[len(self._held) - keep :]
         return answer
 
@@ -45,7 +53,7 @@ class _Decoder:
         for stop in self._stop_texts:
             at = self._held.find(stop)
             if at >= 0:
-                answer.text = self._held[: at + (len(stop) if self._include_stop else 0)]
+                answer.text += self._held[: at + (len(stop) if self._include_stop else 0)]
                 answer.stop.text = stop
                 answer.stop.token_index = index
                 return True

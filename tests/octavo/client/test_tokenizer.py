@@ -116,7 +116,7 @@ async def test_a_stop_text_ends_a_decoder(
     tokenizer: FakeTokenizer, client: TokenizerClient
 ) -> None:
     sink = Sink()
-    options = DecoderOptions(prompt_tail_ids=(), stop_texts=("bc",), token_bytes=True)
+    options = DecoderOptions(prompt_tail_ids=(), stop_texts=("bc",), token_bytes=True, min_tokens=1)
     decoder = client.open_decoder(options, sink)
     decoder.feed(b"abcd", last=False)
     await until(lambda: sink.has_ended)
@@ -124,6 +124,7 @@ async def test_a_stop_text_ends_a_decoder(
     assert stop is not None and (stop.text, stop.token_index) == ("bc", 2)
     assert sink.text == "a"
     assert list(sink.pieces[0].token_bytes) == [b"a", b"b", b"c"]
+    assert tokenizer.frames[0].opens[0].min_token_count == 1
     decoder.feed([1], last=False)  # it is gone: nothing happens
     decoder.close()
 

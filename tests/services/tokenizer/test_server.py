@@ -222,6 +222,17 @@ async def test_a_stop_text_ends_its_decoder(serve: Serve) -> None:
     call.cancel()
 
 
+async def test_a_stop_text_is_no_stop_before_enough_ids(serve: Serve) -> None:
+    served = await serve()
+    ids = await served.ids("one, two, two")
+    call = served.stub.StreamDecode()
+    opening = pb.OpenDecoder(key=5, stop_texts=[", t"], min_token_count=6)
+    entry = pb.DecodeEntry(key=5, token_ids=ids)
+    (found,) = await exchange(call, pb.StreamDecodeRequest(opens=[opening], entries=[entry]))
+    assert (found.text, found.stop.token_index) == ("one, two", 10)
+    call.cancel()
+
+
 async def test_a_large_frame_is_decoded_as_a_small_one(serve: Serve) -> None:
     served = await serve()
     text = "Hello 日🦙 " * 2_000

@@ -15,9 +15,11 @@ from services.tokenizer.stream_decoder import Opening, Stop, StreamDecoder
 quick = settings(derandomize=True, deadline=None, max_examples=300, database=None)
 
 
-def oracle(text: str, stops: Sequence[str], *, include_stop: bool) -> tuple[str, str | None]:
+def oracle(
+    text: str, stops: Sequence[str], *, include_stop: bool, first_end: int = 0
+) -> tuple[str, str | None]:
     """Tries every end from the left, and at each the longest stop text first."""
-    for end in range(len(text) + 1):
+    for end in range(first_end, len(text) + 1):
         for stop in sorted(stops, key=len, reverse=True):
             if text[:end].endswith(stop):
                 return text[: end if include_stop else end - len(stop)], stop
@@ -25,12 +27,12 @@ def oracle(text: str, stops: Sequence[str], *, include_stop: bool) -> tuple[str,
 
 
 def scan(
-    pieces: Sequence[str], stops: Sequence[str], *, include_stop: bool
+    pieces: Sequence[str], stops: Sequence[str], *, include_stop: bool, first_obeyed: int = 0
 ) -> tuple[str, str | None]:
     scanner = StopTexts(stops, include_stop=include_stop)
     text = ""
-    for piece in pieces:
-        scanned = scanner.add(piece)
+    for index, piece in enumerate(pieces):
+        scanned = scanner.add(piece, obeyed=index >= first_obeyed)
         text += scanned.text
         if scanned.stop is not None:
             return text, scanned.stop
@@ -51,6 +53,21 @@ def test_the_match_is_the_same_however_the_text_is_cut(
 ) -> None:
     found = scan(pieces, stops, include_stop=include)
     assert found == oracle("".join(pieces), stops, include_stop=include)
+
+
+@quick
+@given(
+    pieces=st.lists(st.text("abc", max_size=4), max_size=10),
+    stops=st.lists(SHORT, max_size=4),
+    include=st.booleans(),
+    first_obeyed=st.integers(0, 10),
+)
+def test_a_match_that_ends_too_early_is_text(
+    pieces: list[str], stops: list[str], include: bool, first_obeyed: int
+) -> None:
+    found = scan(pieces, stops, include_stop=include, first_obeyed=first_obeyed)
+    num_ignored = len("".join(pieces[:first_obeyed]))
+    assert found == oracle("".join(pieces), stops, include_stop=include, first_end=num_ignored + 1)
 
 
 @quick
@@ -113,3 +130,39 @@ def test_a_stop_text_may_match_what_is_flushed(llama2: HuggingFaceBackend) -> No
     assert decoded.text == ""
     assert decoded.stop is not None
     assert decoded.stop.token_index == 2
+
+
+def test_a_stop_text_is_obeyed_once_enough_ids_came(llama2: HuggingFaceBackend) -> None:
+    ids = llama2.encode(["hello hello hello"], add_special_tokens=False)[0].ids
+    first = StreamDecoder(llama2, Opening(stop_texts=["hello"])).add(ids, last=True).stop
+    assert first is not None
+    for min_ids, text in ((first.token_index, ""), (first.token_index + 1, "hello ")):
+        opening = Opening(stop_texts=["hello"], min_ids=min_ids)
+        whole = StreamDecoder(llama2, opening).add(ids, last=True)
+        assert (whole.text, whole.stop and whole.stop.text) == (text, "hello")
+        one_by_one = StreamDecoder(llama2, opening)
+        answers = [one_by_one.add([token_id], last=False) for token_id in ids]
+        stopped = next(index for index, answer in enumerate(answers) if answer.stop is not None)
+        assert whole.stop is not None
+        assert (stopped, answers[stopped].stop) == (
+            whole.stop.token_index,
+            Stop(text="hello", token_index=0),
+        )
+        assert "".join(answer.text for answer in answers[: stopped + 1]) == text
+
+
+def test_a_decoder_that_is_opened_again_counts_the_ids_so_far(llama2: HuggingFaceBackend) -> None:
+    ids = llama2.encode(["hello hello"], add_special_tokens=False)[0].ids
+    cut = len(ids) // 2
+    opening = Opening(stop_texts=["hello"], min_ids=cut, ids_so_far=ids[:cut])
+    resumed = StreamDecoder(llama2, opening)
+    stop = resumed.add(ids[cut:], last=True).stop
+    assert stop is not None
+    assert stop.token_index == len(ids) - cut - 1
+
+
+def test_min_ids_above_all_ids_obey_no_stop_text(llama2: HuggingFaceBackend) -> None:
+    ids = llama2.encode(["hello"], add_special_tokens=False)[0].ids
+    decoder = StreamDecoder(llama2, Opening(stop_texts=["hello"], min_ids=len(ids)))
+    decoded = decoder.add(ids, last=True)
+    assert (decoded.text, decoded.stop) == ("hello", None)
