@@ -15,6 +15,9 @@ from tests.end_to_end.product import REPOSITORY, Product, greedy, wait_until
 
 # The worker hears of an end within a second, and its next response shows the blocks free.
 WITHIN_S = 1.5
+LONG = 500  # tokens, one a step: about a second of work
+# By time alone a request that nobody cancelled would pass: it ends by itself soon after.
+MOST_STEPS = 350
 
 CLIENT = """
 import sys, grpc
@@ -28,15 +31,17 @@ for event in GenerationServiceStub(channel).StreamGenerate(greedy([5, 6, 7], 500
 
 @pytest.fixture
 def idle(tiny: Product) -> Iterator[Product]:
-    """The product, idle before and after the test."""
+    """The product, idle before and soon after the test, and long before its requests were done."""
     wait_until(lambda: tiny.load().kv_blocks_used == 0, "no block is used before")
+    first_step = tiny.load().step
     yield tiny
     wait_until(lambda: tiny.load().kv_blocks_used == 0, "no block is used after", WITHIN_S)
     assert (tiny.load().running, tiny.load().waiting) == (0, 0)
+    assert tiny.load().step - first_step < MOST_STEPS
 
 
 def endless(key: int = 1) -> pb.OpenSessionRequest:
-    return pb.OpenSessionRequest(key=key, open=greedy([5 + key, 6, 7], 500))
+    return pb.OpenSessionRequest(key=key, open=greedy([5 + key, 6, 7], LONG))
 
 
 def test_a_client_that_is_killed_mid_stream(idle: Product) -> None:
@@ -55,7 +60,7 @@ def test_a_client_that_is_killed_mid_stream(idle: Product) -> None:
 
 def test_a_call_that_is_cancelled(idle: Product) -> None:
     with idle.generation() as stub:
-        call = stub.StreamGenerate(greedy([5, 6, 7], 500))
+        call = stub.StreamGenerate(greedy([5, 6, 7], LONG))
         next(call)
         call.cancel()
         with pytest.raises(grpc.RpcError) as failed:
@@ -69,7 +74,7 @@ def test_one_of_sixteen_in_a_session_is_cancelled(idle: Product) -> None:
         def acts() -> Iterator[pb.OpenSessionRequest]:
             for key in range(1, 17):
                 yield pb.OpenSessionRequest(
-                    key=key, open=greedy([key + 5, 6], 300 if key == 7 else 40)
+                    key=key, open=greedy([key + 5, 6], LONG if key == 7 else 40)
                 )
             wait_until(lambda: 7 in started, "number 7 has started")
             yield pb.OpenSessionRequest(key=7, cancel=pb.CancelGeneration())
@@ -109,18 +114,18 @@ def test_a_key_that_is_open_is_refused_alone(idle: Product) -> None:
 
 
 def test_a_time_limit_ends_with_what_there_is(idle: Product) -> None:
-    request = greedy([5, 6, 7], 500)
+    request = greedy([5, 6, 7], LONG)
     request.stopping.time_limit_ms = 150
     with idle.generation() as stub:
         answer = stub.Generate(request)
     assert answer.outputs[0].finished.reason == pb.FINISH_REASON_TIME_LIMIT
-    assert 0 < len(answer.outputs[0].tokens) < 500
+    assert 0 < len(answer.outputs[0].tokens) < LONG
 
 
 def test_a_deadline_is_a_status(idle: Product) -> None:
     with idle.generation() as stub:
         started = time.monotonic()
         with pytest.raises(grpc.RpcError) as failed:
-            stub.Generate(greedy([5, 6, 7], 500), timeout=0.2)
+            stub.Generate(greedy([5, 6, 7], LONG), timeout=0.2)
     assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - started < 2
