@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ T = TypeVar("T")
 _SCRIPT = str(Path(template_process.__file__))
 # Starting Python and compiling a template take a tenth of a second; a busy machine takes longer.
 _START_LIMIT_S = 30.0
+_EXIT_S = 5.0  # for a process that has closed its pipes
+_RETRY_DELAY_MS = 1_000
 # Texts that are rendered to be compared with the first may have a break around each character.
 _MOST_GROWTH = 8
 
@@ -61,13 +65,21 @@ class TemplateRunner:
         }
         frame = await asyncio.to_thread(template_process.frame_of, request)
         async with self._turn:
-            process = await self._started()
-            data = await self._within(self._time_limit_s, _exchange(process, frame))
+            data = await self._answered(frame)
         answer = await asyncio.to_thread(json.loads, data)
         if "error" in answer:
             raise _template_error(answer["error"])
         texts: list[str | None] = answer["texts"]
         return texts
+
+    async def _answered(self, frame: bytes) -> bytes:
+        """The helper's answer. One that was killed from outside gets a successor, once."""
+        try:
+            process = await self._started()
+            return await self._within(self._time_limit_s, _exchange(process, frame))
+        except UnavailableError:
+            process = await self._started()
+            return await self._within(self._time_limit_s, _exchange(process, frame))
 
     async def close(self) -> None:
         """Ends the helper for good; whoever waits for it is answered with an error."""
@@ -76,6 +88,16 @@ class TemplateRunner:
             self._process.kill()
         async with self._turn:
             await self._end()
+
+    async def _was_killed(self) -> bool:
+        """Whether the helper, which closed its pipes, was killed: by the kernel or an operator, for
+        its own limits end it otherwise. Asked before `_end`, whose signal may take the status.
+        """
+        assert self._process is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_S):
+                await self._process.wait()
+        return self._process.returncode == -signal.SIGKILL
 
     async def _end(self) -> None:
         process, self._process = self._process, None
@@ -113,7 +135,10 @@ class TemplateRunner:
             await self._end()
             raise _template_error(f"the template took longer than {limit_s:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError):
+            was_killed = await self._was_killed()
             await self._end()
+            if was_killed:
+                raise _helper_killed() from None
             raise _template_error("the template went past its memory limit") from None
         except asyncio.CancelledError:
             await self._end()  # an answer that nobody waits for would be read as the next one
@@ -128,6 +153,14 @@ async def _exchange(process: asyncio.subprocess.Process, frame: bytes) -> bytes:
     await process.stdin.drain()
     header = await process.stdout.readexactly(template_process.HEADER.size)
     return await process.stdout.readexactly(*template_process.HEADER.unpack(header))
+
+
+def _helper_killed() -> UnavailableError:
+    return UnavailableError(
+        "The process that renders chat templates was killed.",
+        reason="TEMPLATE_HELPER_KILLED",
+        retry_delay_ms=_RETRY_DELAY_MS,
+    )
 
 
 def _template_error(cause: str) -> InvalidArgumentError:

@@ -29,7 +29,11 @@ class WorkerSettings(ProcessSettings):
     port: int = Field(8003, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8283, ge=0, le=65535, description="Port for /metrics.")
     ready_file: Path | None = Field(None, description="Gets the ports as JSON once they are bound.")
-    threads: int = Field(0, ge=0, description="CPU threads of each rank; 0: the machine's cores.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads of each rank; 0: one for each core that this process may use.",
+    )
     block_tokens: int = Field(16, ge=1, le=1024, description="Tokens of one KV block.")
     kv_cache_memory_bytes: int | None = Field(
         None, ge=1, description="Bytes of KV cache per rank; 1 GiB or a quarter of what is free."

@@ -17,6 +17,7 @@ import structlog
 from octavo.v1 import worker_pb2
 from services.worker.front.rank_record import RankRecord
 from services.worker.link.messages import (
+    MAX_FRAME_BYTES,
     Failure,
     Hello,
     LinkError,
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 LOOK_S = 0.1  # between looks at heartbeats
 # A rank that loads may hold the interpreter for long, for instance while the linker maps libtorch.
 LOADING_SILENCE_S = 60.0
+MAX_UNREAD_BYTES = 2 * MAX_FRAME_BYTES  # a rank reads while it steps
 STOP_S = 5.0  # for ranks to end by themselves, and then for the launcher
 
 
@@ -115,9 +117,13 @@ class Generation:
         ]
 
     def send(self, message: Message) -> None:
-        """Sends to rank 0, which schedules."""
-        if 0 in self.ranks:
-            self.ranks[0].send(message)
+        """Sends to rank 0, which schedules; one that takes nothing is lost."""
+        if 0 not in self.ranks:
+            return
+        self.ranks[0].send(message)
+        if (num_bytes := self.ranks[0].num_unread_bytes) > MAX_UNREAD_BYTES:
+            limit = f"limit {MAX_UNREAD_BYTES}"
+            self._lose_rank(self.ranks[0], f"it left {num_bytes} bytes unread ({limit})")
 
     async def stop(self) -> None:
         """Asks the ranks to end, waits a little, and ends what is left."""

@@ -111,7 +111,8 @@ def _rank_config(
         model=str(settings.model.resolve()),
         device=settings.device,
         dtype=settings.dtype,
-        threads=settings.threads or os.cpu_count() or 1,
+        # Those that this process may use: a container's share, not the machine's.
+        threads=settings.threads or len(os.sched_getaffinity(0)),
         block_tokens=settings.block_tokens,
         kv_cache_memory_bytes=kv_bytes,
         max_step_tokens=settings.max_step_tokens,

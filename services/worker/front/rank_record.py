@@ -58,6 +58,11 @@ class RankRecord:
         elif isinstance(message, Failure):
             self.failure = message
 
+    @property
+    def num_unread_bytes(self) -> int:
+        """Bytes that were sent and that the rank has not taken."""
+        return self._writer.transport.get_write_buffer_size()
+
     def send(self, message: Message) -> None:
         """Queues a message; never waits. A rank that is gone misses it."""
         if not self._writer.is_closing():

@@ -26,8 +26,6 @@ ACCEPTED_FIELDS = (
     "deadline_ms",
     "priority",
     "cache_salt",
-    "trace_context.traceparent",
-    "trace_context.tracestate",
 )
 MAX_OUTPUTS = 1
 MAX_TOP_LOGPROBS = 0

@@ -8,16 +8,28 @@ import threading
 import time
 from collections.abc import Iterator
 
+import structlog
+
 from octavo.v1 import worker_pb2
-from services.worker.link.messages import HEADER, Control, Message, decode, encode, split_header
+from services.worker.link.messages import (
+    HEADER,
+    Control,
+    Heartbeat,
+    Message,
+    decode,
+    encode,
+    split_header,
+)
 from services.worker.link.unsent import Unsent
+
+log = structlog.get_logger()
 
 
 class RankEnd:
     """The rank's end: sends from a thread of its own, so that a step never waits for the front.
 
-    Responses that were not sent yet are merged; past the limits of `Unsent` the front counts as
-    gone, as when it closes, and `messages` ends.
+    Responses that were not sent yet are merged, and only the newest heartbeat waits. Past the
+    limits of `Unsent` the front counts as gone, as when it closes, and `messages` ends.
     """
 
     def __init__(self, path: str) -> None:
@@ -33,6 +45,8 @@ class RankEnd:
     def send(self, message: Control) -> None:
         """Queues a control message."""
         with self._changed:
+            if isinstance(message, Heartbeat) and isinstance(self._last_control, Heartbeat):
+                self._controls.pop()
             self._controls.append(message)
             self._changed.notify()
 
@@ -41,7 +55,8 @@ class RankEnd:
         now = time.monotonic()
         with self._changed:
             self._responses.add(response.items, response.load, now)
-            if self._responses.overflow(now):
+            if problem := self._responses.overflow(now):
+                log.error("the front does not read", cause=problem)
                 self._hang_up()
             self._changed.notify()
 
@@ -63,6 +78,10 @@ class RankEnd:
         self._writer.join(timeout_s)
         self._hang_up()
         self._socket.close()
+
+    @property
+    def _last_control(self) -> Control | None:
+        return self._controls[-1] if self._controls else None
 
     def _hang_up(self) -> None:
         with contextlib.suppress(OSError):  # the front may have been first

@@ -253,6 +253,21 @@ async def test_kill_9_of_another_rank_blames_that_rank_and_kills_the_rest() -> N
         await watched.until_serving(generation=2)
 
 
+async def test_a_rank_that_takes_nothing_is_lost_before_much_waits_for_it() -> None:
+    async with running_group() as watched:
+        await watched.until_serving()
+        (pid,) = watched.pids()
+        os.kill(pid, signal.SIGSTOP)
+        ids = [319] * 2**21  # 4 MiB
+        for key in range(20):
+            watched.submit(key, *ids)
+        response = await watched.attachment.next_response(lambda: watched.group.load)
+        assert response is not None
+        (cause,) = {item.error.metadata["cause"] for item in response.items}
+        assert "bytes unread" in cause
+        await watched.until_serving(generation=2)
+
+
 async def test_a_dead_launcher_is_a_lost_generation() -> None:
     async with running_group() as watched:
         await watched.until_serving()

@@ -12,7 +12,9 @@ from octavo.v1 import worker_pb2
 from services.worker.link.messages import (
     HEADER,
     Failure,
+    Heartbeat,
     Message,
+    Progress,
     Stop,
     decode,
     encode,
@@ -85,6 +87,21 @@ def test_a_failure_follows_what_the_steps_gave(ends: Ends) -> None:
     rank_end.close(5)
     assert read(front_end) == response(1)
     assert read(front_end) == Failure(cause="x", permanent=False)
+
+
+def test_of_heartbeats_that_were_not_read_only_the_newest_waits(ends: Ends) -> None:
+    rank_end, front_end = ends
+    large = Progress(stage="x" * 2**20, loaded_bytes=0, total_bytes=0)  # fills the socket's buffers
+    rank_end.send(large)
+    for age in range(100_000):
+        rank_end.send(Heartbeat(activity="idle", activity_ms=age, limit_ms=0))
+    assert read(front_end) == large
+    ages: list[int] = []
+    while not ages or ages[-1] < 99_999:
+        beat = read(front_end)
+        assert isinstance(beat, Heartbeat)
+        ages.append(beat.activity_ms)
+    assert len(ages) < 10
 
 
 def test_a_front_that_never_reads_counts_as_gone(ends: Ends) -> None:

@@ -41,16 +41,23 @@ def oracle(default_model: Path) -> LlamaForCausalLM:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dtype", "least_margin"), [(torch.float32, 4e-4), (torch.bfloat16, 0.3)], ids=str
+    ("dtype", "least_margin", "least_compared"),
+    [(torch.float32, 4e-4, 1000), (torch.bfloat16, 0.3, 100)],
+    ids=str,
 )
 @torch.inference_mode()
 def test_greedy_ids_equal_transformers(
-    default_model: Path, oracle: LlamaForCausalLM, dtype: torch.dtype, least_margin: float
+    default_model: Path,
+    oracle: LlamaForCausalLM,
+    dtype: torch.dtype,
+    least_margin: float,
+    least_compared: int,
 ) -> None:
     model = load_model(default_model, device=CPU, dtype=dtype)
     paged = PagedSequences(model)
     rng = random.Random(0)
     prompts = [[rng.randrange(model.config.vocab_size) for _ in range(n)] for n in PROMPT_LENGTHS]
+    num_compared = 0
     for prompt, made in zip(prompts, paged.greedy_together(prompts, NUM_TOKENS), strict=True):
         # One pass over the ids that were made: equal to decoding for as long as they agree.
         ids = torch.tensor([prompt + made[:-1]])
@@ -60,3 +67,5 @@ def test_greedy_ids_equal_transformers(
             if margin < least_margin:
                 break
             assert token == best.indices[index, 0], f"prompt of {len(prompt)}, token {index}"
+            num_compared += 1
+    assert num_compared > least_compared
