@@ -16,6 +16,7 @@ from octavo.client.tokenizer_types import (
     TokenizerDescription,
 )
 from octavo.errors import UnavailableError
+from octavo.rpc.request_id import request_id_metadata
 from octavo.rpc.status import error_from_rpc
 from octavo.v1 import tokenizer_pb2 as pb
 from octavo.v1 import tokenizer_pb2_grpc
@@ -91,7 +92,9 @@ class TokenizerClient(Connection):
     async def _answered(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         timeout_s = CALL_TIMEOUT_S if timeout_s is None else min(timeout_s, CALL_TIMEOUT_S)
         try:
-            return await method(request, timeout=max(timeout_s, 0.0))
+            return await method(
+                request, timeout=max(timeout_s, 0.0), metadata=request_id_metadata()
+            )
         except grpc.aio.AioRpcError as error:
             raised = error_from_rpc(error)
             if isinstance(raised, UnavailableError):

@@ -6,15 +6,19 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from octavo.rpc.call_log import logged_call
 from octavo.rpc.channel import KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
-from octavo.rpc.interceptors import ErrorInterceptor
+from octavo.rpc.interceptors import HandlerInterceptor
+
+if TYPE_CHECKING:
+    from octavo.rpc.call_log import CallObserver
 
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -29,7 +33,8 @@ class AddressInUseError(OSError):
 class RpcServer:
     """One listener with its services, grpc.health.v1 and, unless switched off, reflection.
 
-    Starts NOT_SERVING. `services` maps a full service name to what registers its servicer.
+    Starts NOT_SERVING. `services` maps a full service name to what registers its servicer, and
+    `observe` sees their calls.
     """
 
     def __init__(
@@ -40,12 +45,13 @@ class RpcServer:
         reflection: bool = True,
         reuse_port: bool = False,
         max_connection_age_ms: int | None = None,
+        observe: CallObserver = logged_call,
     ) -> None:
         self._address = address
         self._names = ["", *services]
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=(ErrorInterceptor(),),
+            interceptors=(HandlerInterceptor(services, observe),),
             options=_options(reuse_port, max_connection_age_ms),
         )
         for register in services.values():

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 
 import structlog
 
@@ -67,7 +66,7 @@ def _work(config: RankConfig, rank: int, link: RankEnd) -> None:
 def _report(link: RankEnd, error: BaseException) -> None:
     permanent = isinstance(error, OctavoError)
     if not permanent:
-        traceback.print_exception(error)
+        log.error("failed", exc_info=error)
     cause = str(error) if permanent else f"{type(error).__name__}: {error}"
     link.send(Failure(cause=" ".join(cause.split()), permanent=permanent))
     # The front kills this process once it has read that. Were the process to end by itself, the
