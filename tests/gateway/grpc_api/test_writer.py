@@ -11,7 +11,8 @@ import pytest
 
 from gateway.grpc_api.writer import Writer
 from octavo.errors import ResourceExhaustedError
-from octavo.rpc.interceptors import ErrorInterceptor
+from octavo.rpc.call_log import logged_call
+from octavo.rpc.interceptors import HandlerInterceptor
 from octavo.rpc.status import error_from_rpc
 
 
@@ -50,7 +51,7 @@ async def test_on_a_socket_the_work_ends_although_the_client_reads_nothing() -> 
             freed.set()
 
     handler: Any = grpc.unary_stream_rpc_method_handler(endless)
-    server = grpc.aio.server(interceptors=(ErrorInterceptor(),))
+    server = grpc.aio.server(interceptors=(HandlerInterceptor((), logged_call),))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s.S", {"M": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -42,6 +42,9 @@ class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self.waiting.set()
         await asyncio.Event().wait()
 
+    async def StreamDecode(self, request_iterator: Any, context: Any) -> Any:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def lines() -> Lines:
