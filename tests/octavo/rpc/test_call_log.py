@@ -43,7 +43,8 @@ class Tokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         await asyncio.Event().wait()
 
     async def StreamDecode(self, request_iterator: Any, context: Any) -> Any:
-        raise NotImplementedError
+        async for _ in request_iterator:
+            yield pb.StreamDecodeResponse()
 
 
 @pytest.fixture
