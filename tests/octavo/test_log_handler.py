@@ -13,7 +13,6 @@ import pytest
 
 from octavo.log_handler import DroppingHandler
 
-
 PIPE_BYTES = 4 * select.PIPE_BUF
 
 
