@@ -1,4 +1,4 @@
-"""Bounds what is open at once: requests, and the bytes that they brought.
+"""Bounds what is open at once: requests, each as often as it has outputs, and their bytes.
 
 Overload answers at once with RESOURCE_EXHAUSTED and a delay; nothing waits here.
 """
@@ -21,6 +21,7 @@ class Admission:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._num_requests = 0
+        self._num_outputs = 0
         self._num_bytes = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -45,9 +46,10 @@ class Admission:
         await self._idle.wait()
 
     @contextmanager
-    def admit(self, num_bytes: int) -> Iterator[None]:
-        """Holds a place for one request; raises where there is none."""
-        self._check(num_bytes)
+    def admit(self, num_bytes: int, *, num_outputs: int = 1) -> Iterator[None]:
+        """Holds a place for each output of one request; raises where there are not as many."""
+        self._check(num_bytes, num_outputs)
+        self._num_outputs += num_outputs
         self._num_requests += 1
         self._num_bytes += num_bytes
         self._idle.clear()
@@ -55,19 +57,20 @@ class Admission:
             yield
         finally:
             self._num_requests -= 1
+            self._num_outputs -= num_outputs
             self._num_bytes -= num_bytes
             if not self._num_requests:
                 self._idle.set()
 
-    def _check(self, num_bytes: int) -> None:
+    def _check(self, num_bytes: int, num_outputs: int) -> None:
         if self._draining:
             raise UnavailableError(
                 "This gateway is about to end; another one takes requests.",
                 reason="DRAINING",
                 retry_delay_ms=RETRY_DELAY_MS,
             )
-        if self._num_requests >= self._max_requests:
-            raise _full("open requests", self._num_requests, self._max_requests)
+        if self._num_outputs + num_outputs > self._max_requests:
+            raise _full("open requests", self._num_outputs, self._max_requests)
         if self._num_bytes + num_bytes > self._max_bytes:
             raise _full("bytes of open requests", self._num_bytes + num_bytes, self._max_bytes)
 

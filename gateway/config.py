@@ -33,7 +33,11 @@ class GatewaySettings(ProcessSettings):
         min_length=1,
         description="host:port of a tokenizer; repeatable.",
     )
-    max_requests: int = Field(default=1_024, ge=1, description="Requests that may be open at once.")
+    max_requests: int = Field(
+        default=1_024,
+        ge=1,
+        description="Requests that may be open at once; one of n outputs counts as n.",
+    )
     max_request_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=1,

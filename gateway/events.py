@@ -23,22 +23,36 @@ class FinishReason(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TopToken:
+    """One of the likeliest tokens at a position."""
+
+    id: int
+    bytes: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Token:
-    """One token: its id and the bytes that it stands for."""
+    """One token: its id and the bytes that it stands for. Where log probabilities were asked for,
+    its own (None for a prompt's first token) and the likeliest at its position, likeliest first.
+    """
 
     id: int
     bytes: bytes = b""
+    logprob: float | None = None
+    top: Sequence[TopToken] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """The worker has scheduled the request."""
+    """The worker has scheduled the request. `prompt_tokens` are there where asked for."""
 
     request_id: str
     model: str
     num_prompt_tokens: int
     num_cached_prompt_tokens: int
     seed: int
+    prompt_tokens: Sequence[Token] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,12 +66,13 @@ class Delta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """The end of one output."""
+    """The end of one output, and which stop matched, with reason STOP."""
 
     output_index: int
     reason: FinishReason
     stop_text: str | None = None
     stop_token_id: int | None = None
+    stop_token_sequence: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

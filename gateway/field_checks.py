@@ -7,15 +7,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from octavo.errors import InvalidArgumentError, invalid_field
 
-Check = Callable[[str, Any], None]
-
 MAX_PROMPT_TOKENS = 2**20
 MAX_JSON_DEPTH = 32
 MAX_JSON_ITEMS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One check. `schema` says in JSON Schema what passes, as far as that can say it."""
+
+    run: Callable[[str, Any], None]
+    schema: Mapping[str, Any]
+
+    def __call__(self, field: str, value: Any) -> None:
+        self.run(field, value)
 
 
 def whole_number(low: int, high: int) -> Check:
@@ -26,7 +36,7 @@ def whole_number(low: int, high: int) -> Check:
         if not is_integer or not low <= value <= high:
             raise invalid_field(field, value, f"a whole number from {low} to {high}")
 
-    return check
+    return Check(run=check, schema={"type": "integer", "minimum": low, "maximum": high})
 
 
 def number(low: float, high: float, *, low_included: bool = True) -> Check:
@@ -35,21 +45,16 @@ def number(low: float, high: float, *, low_included: bool = True) -> Check:
         f"a number {'from' if low_included else 'above'} {low:g} {'' if low_included else 'and '}"
     )
     limit += f"{'to' if low_included else 'up to'} {high:g}"
+    lowest = "minimum" if low_included else "exclusiveMinimum"
 
     def check(field: str, value: Any) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not low <= value <= high:
+        if not is_number or not low <= value <= high:  # NaN is neither
             raise invalid_field(field, value, limit)
         if value == low and not low_included:
             raise invalid_field(field, value, limit)
 
-    return check
-
-
-def flag(field: str, value: Any) -> None:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise invalid_field(field, value, "true or false")
+    return Check(run=check, schema={"type": "number", lowest: low, "maximum": high})
 
 
 def text(min_bytes: int, max_bytes: int) -> Check:
@@ -60,7 +65,8 @@ def text(min_bytes: int, max_bytes: int) -> Check:
         if not min_bytes <= num_bytes <= max_bytes:
             raise invalid_field(field, f"{num_bytes} bytes", f"{min_bytes} to {max_bytes} bytes")
 
-    return check
+    schema: dict[str, Any] = {"type": "string", "maxLength": max_bytes}
+    return Check(run=check, schema={**schema, "minLength": 1} if min_bytes else schema)
 
 
 def matching(pattern: str, limit: str) -> Check:
@@ -71,7 +77,7 @@ def matching(pattern: str, limit: str) -> Check:
         if not isinstance(value, str) or not compiled.fullmatch(value):
             raise invalid_field(field, value, limit)
 
-    return check
+    return Check(run=check, schema={"type": "string", "pattern": f"^{pattern}$"})
 
 
 def list_of(check_item: Check, *, min_items: int = 0, max_items: int) -> Check:
@@ -85,19 +91,41 @@ def list_of(check_item: Check, *, min_items: int = 0, max_items: int) -> Check:
         for index, item in enumerate(value):
             check_item(f"{field}[{index}]", item)
 
-    return check
+    schema: dict[str, Any] = {"type": "array", "items": check_item.schema, "maxItems": max_items}
+    return Check(run=check, schema={**schema, "minItems": min_items} if min_items else schema)
 
 
-def token_ids(field: str, value: Any) -> None:
-    """Token ids, at least one; whether the vocabulary has them is checked against the model."""
+def by_token_id(check_value: Check, *, max_items: int) -> Check:
+    """A mapping from so many token ids to values that pass `check_value`."""
+
+    def check(field: str, value: Any) -> None:
+        if len(value) > max_items:
+            raise invalid_field(field, f"{len(value)} token ids", f"at most {max_items} token ids")
+        for token_id, item in value.items():
+            check_value(f"{field}[{token_id}]", item)
+
+    schema = {
+        "type": "object",
+        "additionalProperties": check_value.schema,
+        "maxProperties": max_items,
+    }
+    return Check(run=check, schema=schema)
+
+
+def _check_flag(field: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise invalid_field(field, value, "true or false")
+
+
+def _check_token_ids(field: str, value: Any) -> None:
     if not 1 <= len(value) <= MAX_PROMPT_TOKENS:
         raise invalid_field(field, f"{len(value)} ids", f"1 to {MAX_PROMPT_TOKENS} token ids")
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in value):
         raise invalid_field(field, value, "a list of whole numbers")
 
 
-def json_object(field: str, value: Any) -> None:
-    """JSON of bounded depth and size, its numbers finite; walked without recursion."""
+def _check_json_object(field: str, value: Any) -> None:
+    """Walks without recursion."""
     waiting: list[tuple[Any, int]] = [(value, 0)]
     num_items = 0
     while waiting:
@@ -107,6 +135,22 @@ def json_object(field: str, value: Any) -> None:
             limit = f"at most {MAX_JSON_DEPTH} levels deep and {MAX_JSON_ITEMS} values"
             raise invalid_field(field, "larger JSON", limit)
         waiting.extend((inner, depth + 1) for inner in _inner_values(field, item))
+
+
+# True or false.
+FLAG = Check(run=_check_flag, schema={"type": "boolean"})
+# Token ids, at least one; whether the vocabulary has them is checked against the model.
+TOKEN_IDS = Check(
+    run=_check_token_ids,
+    schema={
+        "type": "array",
+        "items": {"type": "integer"},
+        "minItems": 1,
+        "maxItems": MAX_PROMPT_TOKENS,
+    },
+)
+# JSON of bounded depth and size, its numbers finite.
+JSON_OBJECT = Check(run=_check_json_object, schema={"type": "object"})
 
 
 def utf8_length(field: str, value: Any) -> int:

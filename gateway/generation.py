@@ -7,7 +7,7 @@ the end itself) leaves through `OutputStream.close`, which ends it everywhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -17,20 +17,16 @@ from gateway.admission import Admission
 from gateway.cancellation import Cancellation
 from gateway.events import Accepted, Event, Finished, FinishReason, Usage
 from gateway.model_card import Capabilities, ModelCard
+from gateway.model_checks import check_against_model
 from gateway.output_stream import OutputStream
-from gateway.prompt import prompt_token_ids
+from gateway.preparation import Prepared, prepare
 from gateway.request import GenerationRequest
 from gateway.routing import Routing
-from gateway.validation import (
-    check_against_model,
-    check_prompt_length,
-    check_request,
-    input_bytes,
-    input_field,
-)
+from gateway.token_table import TokenTables
+from gateway.validation import check_request, input_bytes
 from octavo.client.tokenizer import TokenizerClient
 from octavo.client.worker import WorkerClient
-from octavo.errors import DeadlineExceededError, OctavoError
+from octavo.errors import OctavoError
 
 log = structlog.get_logger()
 
@@ -44,6 +40,7 @@ class Generation:
         self._routing = routing
         self._admission = admission
         self._capabilities = capabilities
+        self._tables = TokenTables()
         self._open: set[OutputStream] = set()
 
     async def generate(
@@ -56,15 +53,16 @@ class Generation:
         """
         cancellation = cancellation or Cancellation()
         model = self._validated(request)
-        with self._admission.admit(input_bytes(request)):
+        with self._admission.admit(input_bytes(request), num_outputs=request.sampling.n or 1):
             tokenizer = self._routing.tokenizer(model)
-            prompt_ids = await cancellation.interrupt(self._encoded(request, model, tokenizer))
-            if prompt_ids is None:
+            preparing = prepare(request, model, tokenizer, self._tables)
+            prepared = await cancellation.interrupt(preparing)
+            if prepared is None:
                 for event in _cancelled_before_submit(request, model):
                     yield event
                 return
             worker = self._routing.worker(model, tokenizer)
-            with self._submitted(request, prompt_ids, model, worker, tokenizer) as stream:
+            with self._submitted(request, prepared, model, worker, tokenizer) as stream:
                 cancellation.when_asked(stream.cancel)
                 async for event in stream.events:
                     yield event
@@ -92,28 +90,19 @@ class Generation:
         check_against_model(request, model)
         return model
 
-    async def _encoded(
-        self, request: GenerationRequest, model: ModelCard, tokenizer: TokenizerClient
-    ) -> Sequence[int]:
-        timeout_s = submissions.remaining_s(request)
-        if timeout_s == 0:
-            raise DeadlineExceededError("The deadline of the request had passed on arrival.")
-        prompt_ids = await prompt_token_ids(request, tokenizer, timeout_s=timeout_s)
-        check_prompt_length(input_field(request), len(prompt_ids), model)
-        return prompt_ids
-
     @contextmanager
     def _submitted(
         self,
         request: GenerationRequest,
-        prompt_ids: Sequence[int],
+        prepared: Prepared,
         model: ModelCard,
         worker: WorkerClient,
         tokenizer: TokenizerClient,
     ) -> Iterator[OutputStream]:
         """The request on its worker's stream, until it has ended there too."""
-        submission = submissions.resolve(request, prompt_ids, model)
-        stream = OutputStream(submissions.plan(request, submission, model), tokenizer)
+        submission = submissions.resolve(request, prepared, model)
+        plan = submissions.plan(request, prepared, submission, model)
+        stream = OutputStream(plan, tokenizer)
         self._open.add(stream)
         try:
             stream.opened(worker.submit(submission, stream))
@@ -135,7 +124,8 @@ def _cancelled_before_submit(request: GenerationRequest, model: ModelCard) -> It
         num_cached_prompt_tokens=0,
         seed=request.sampling.seed or 0,
     )
-    yield Finished(output_index=0, reason=FinishReason.CANCELLED)
+    for index in range(request.sampling.n or 1):
+        yield Finished(output_index=index, reason=FinishReason.CANCELLED)
     yield Usage(
         num_prompt_tokens=0,
         num_cached_prompt_tokens=0,

@@ -22,9 +22,16 @@ class Capabilities:
     fields: Sequence[str]
     max_outputs: int
     max_top_logprobs: int
+    max_logit_bias_tokens: int
+    max_bad_words: int
+    max_bad_word_bytes: int
+    max_allowed_token_ids: int
+    max_no_repeat_ngram: int
     max_stop_texts: int
     max_stop_text_bytes: int
     max_stop_token_ids: int
+    max_stop_token_sequences: int
+    max_stop_sequence_tokens: int
     max_prompt_bytes: int
     max_session_requests: int
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.event_buffer import EventBuffer
 from gateway.events import Finished, FinishReason, Token
+from gateway.shown_ids import ShownIds
+from gateway.token_table import TokenTable, scored_token
 from octavo.client.decode_stream import Decoder
 from octavo.client.tokenizer_types import Piece
-from octavo.client.worker_types import Finish
+from octavo.client.worker_types import Finish, OutputItem, TokenLogprob
 from octavo.errors import OctavoError
 
 
@@ -20,6 +24,7 @@ class OutputRules:
     send_text: bool
     send_tokens: bool
     include_stop: bool
+    stop_sequences: Sequence[Sequence[int]] = ()
 
 
 class Output:
@@ -29,6 +34,7 @@ class Output:
         self,
         index: int,
         rules: OutputRules,
+        table: TokenTable,
         events: EventBuffer,
         *,
         on_finished: Callable[[], None],
@@ -39,30 +45,33 @@ class Output:
         self.is_finished = False
         self.decoder: Decoder | None = None
         self._rules = rules
+        self._table = table
         self._events = events
         self._on_finished = on_finished
         self._on_failed = on_failed
         self._worker_finish: Finish | None = None
-        self._num_hidden = 0
+        self._shown = ShownIds(rules.stop_sequences, include_stop=rules.include_stop)
+        self._logprobs: deque[TokenLogprob] = deque()
 
     @property
     def is_made(self) -> bool:
         """Whether the worker makes no more of it; its last text may still be on the way."""
         return self.is_finished or self._worker_finish is not None
 
-    def receive(self, token_ids: Sequence[int], finish: Finish | None) -> None:
+    def receive(self, item: OutputItem) -> None:
         """Takes what the worker made. What comes after a stop text matched is dropped."""
-        if self.is_made or not (token_ids or finish):
+        if self.is_made or not (item.token_ids or item.finish):
             return
-        self._worker_finish = finish
-        shown = self._shown(token_ids, finish)
-        self._num_hidden = len(token_ids) - len(shown)
+        self._worker_finish = item.finish
+        self._logprobs.extend(item.logprobs)
+        shown = self._shown.take(item.token_ids, item.finish)
         if self.decoder is not None:
-            self.decoder.feed(shown, last=finish is not None)
+            if shown or item.finish:
+                self.decoder.feed(shown, last=item.finish is not None)
             return
         self._emit(shown, "", ())
-        if finish is not None:
-            self._finish_as_worker(finish)
+        if item.finish is not None:
+            self._finish_as_worker(item.finish)
 
     def decoded(self, piece: Piece) -> None:
         """Takes the text of ids that were fed."""
@@ -87,6 +96,7 @@ class Output:
         *,
         stop_text: str | None = None,
         stop_token_id: int | None = None,
+        stop_token_sequence: Sequence[int] | None = None,
     ) -> None:
         """Ends the output, once."""
         if self.is_finished:
@@ -98,6 +108,7 @@ class Output:
                 reason=reason,
                 stop_text=stop_text,
                 stop_token_id=stop_token_id,
+                stop_token_sequence=stop_token_sequence,
             )
         )
         self._on_finished()
@@ -107,21 +118,23 @@ class Output:
         if self.decoder is not None:
             self.decoder.close()
 
-    def _shown(self, token_ids: Sequence[int], finish: Finish | None) -> Sequence[int]:
-        """The ids that are part of the output: the stop id is one only where the client says so."""
-        ends_with_stop_id = finish is not None and finish.stop_token_id is not None
-        if ends_with_stop_id and not self._rules.include_stop:
-            return token_ids[:-1]
-        return token_ids
-
     def _emit(self, ids: Sequence[int], text: str, token_bytes: Sequence[bytes]) -> None:
         self.num_tokens += len(ids)
         tokens: list[Token] = []
         if self._rules.send_tokens:
-            padded = [*token_bytes, *[b""] * (len(ids) - len(token_bytes))]
-            tokens = [Token(id=i, bytes=b) for i, b in zip(ids, padded, strict=False)]
+            pieces = token_bytes or itertools.repeat(b"")
+            tokens = [self._token(*pair) for pair in zip(ids, pieces, strict=False)]
         self._events.add_delta(self.index, text if self._rules.send_text else "", tokens)
 
+    def _token(self, token_id: int, token_bytes: bytes) -> Token:
+        logprob = self._logprobs.popleft() if self._logprobs else None
+        return scored_token(token_id, token_bytes, logprob, self._table)
+
     def _finish_as_worker(self, finish: Finish) -> None:
-        self.num_tokens += self._num_hidden  # generated, though not shown
-        self.finish(FinishReason[finish.reason.name], stop_token_id=finish.stop_token_id)
+        self.num_tokens += self._shown.num_waiting  # generated, though not shown
+        index = finish.stop_sequence_index
+        self.finish(
+            FinishReason[finish.reason.name],
+            stop_token_id=finish.stop_token_id,
+            stop_token_sequence=None if index is None else self._rules.stop_sequences[index],
+        )

@@ -7,18 +7,20 @@ buffer that the client's door reads. Nothing here waits, so no client can hold u
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.event_buffer import EventBuffer
-from gateway.events import Accepted, FinishReason, Usage
+from gateway.events import Accepted, FinishReason, Token, Usage
 from gateway.output import Output, OutputRules
+from gateway.token_table import TokenTable
 from octavo.client.tokenizer import TokenizerClient
 from octavo.client.tokenizer_types import DecoderOptions
 from octavo.client.worker import Run
 from octavo.client.worker_types import FinishReason as WorkerFinishReason
-from octavo.client.worker_types import OutputItem, Timings
+from octavo.client.worker_types import OutputItem, Timings, TokenLogprob
 from octavo.errors import AbortedError, DeadlineExceededError, OctavoError
 
 # How long the counts and times of a request that ended here wait for the worker's own.
@@ -31,7 +33,10 @@ class StreamPlan:
 
     request_id: str
     model: str
-    num_prompt_tokens: int
+    prompt_ids: Sequence[int]
+    send_prompt_tokens: bool
+    echoed_text: str
+    table: TokenTable
     seed: int
     num_outputs: int
     arrived_at: float
@@ -73,11 +78,11 @@ class OutputStream:
             return
         self._clock.note(has_tokens=bool(item.token_ids))
         self._timings = item.timings or self._timings
-        self._accept(item.num_cached_prompt_tokens)
+        self._accept(item)
         if self._is_uncalled_cancel(item):
             self.fail(AbortedError("The worker cancelled the request.", reason="WORKER_CANCELLED"))
             return
-        self._outputs[item.output_index].receive(item.token_ids, item.finish)
+        self._outputs[item.output_index].receive(item)
         self._settle()
 
     def fail(self, error: OctavoError) -> None:
@@ -106,23 +111,39 @@ class OutputStream:
 
     def _output(self, index: int) -> Output:
         return Output(
-            index, self._plan.rules, self.events, on_finished=self._settle, on_failed=self.fail
+            index,
+            self._plan.rules,
+            self._plan.table,
+            self.events,
+            on_finished=self._settle,
+            on_failed=self.fail,
         )
 
-    def _accept(self, num_cached: int | None) -> None:
+    def _accept(self, item: OutputItem | None) -> None:
+        """Says once that the request runs; `item` is the worker's first, None where none came."""
         if self._accepted:
             return
         self._accepted = True
-        self._num_cached_prompt_tokens = num_cached or 0
+        self._num_cached_prompt_tokens = (item and item.num_cached_prompt_tokens) or 0
         self.events.add(
             Accepted(
                 request_id=self._plan.request_id,
                 model=self._plan.model,
-                num_prompt_tokens=self._plan.num_prompt_tokens,
+                num_prompt_tokens=len(self._plan.prompt_ids),
                 num_cached_prompt_tokens=self._num_cached_prompt_tokens,
                 seed=self._plan.seed,
+                prompt_tokens=self._prompt_tokens(item.prompt_logprobs if item else ()),
             )
         )
+        for output in self._outputs:
+            self.events.add_delta(output.index, self._plan.echoed_text, ())
+
+    def _prompt_tokens(self, logprobs: Sequence[TokenLogprob]) -> Sequence[Token]:
+        """The prompt's tokens where they were asked for; the first one has no log probability."""
+        if not self._plan.send_prompt_tokens:
+            return ()
+        scores = itertools.chain([None], logprobs, itertools.repeat(None))
+        return tuple(map(self._plan.table.token, self._plan.prompt_ids, scores))
 
     def _is_uncalled_cancel(self, item: OutputItem) -> bool:
         is_cancel = item.finish is not None and item.finish.reason is WorkerFinishReason.CANCELLED
@@ -150,7 +171,7 @@ class OutputStream:
         timings = self._timings or self._clock.timings()
         self.events.add(
             Usage(
-                num_prompt_tokens=self._plan.num_prompt_tokens,
+                num_prompt_tokens=len(self._plan.prompt_ids),
                 num_cached_prompt_tokens=self._num_cached_prompt_tokens,
                 num_completion_tokens=sum(output.num_tokens for output in self._outputs),
                 queue_ms=timings.queue_ms,

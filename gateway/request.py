@@ -6,6 +6,7 @@ GenerateRequest, so that an error can name the path that the client wrote.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,3 +135,7 @@ class GenerationRequest:
     priority: int | None = None
     cache_salt: str | None = None
     deadline_at: float | None = None
+
+    def remaining_s(self) -> float | None:
+        """What remains until the deadline, 0 where it has passed, None where there is none."""
+        return None if self.deadline_at is None else max(0.0, self.deadline_at - time.monotonic())

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
+from gateway.accepted_fields import bounded_by
 from gateway.model_card import Capabilities, GenerationDefaults, ModelCard
 from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_types import TokenizerDescription
 from octavo.client.worker import WorkerClient
 from octavo.client.worker_types import WorkerDescription
 from octavo.errors import (
@@ -111,6 +110,7 @@ class Routing:
         known_since_s = self._known_since_s.setdefault(worker.model, int(time.time()))
         described = (t.description for t in self.tokenizers if t.description is not None)
         fitting = [d for d in described if d.fingerprint == worker.tokenizer_fingerprint]
+        max_bytes = self._capabilities.max_prompt_bytes
         return ModelCard(
             name=worker.model,
             created_at_s=known_since_s,
@@ -121,7 +121,11 @@ class Routing:
             checkpoint_fingerprint=worker.checkpoint_fingerprint,
             has_chat_template=any(description.has_chat_template for description in fitting),
             defaults=_defaults(worker),
-            capabilities=_bounded_by(self._capabilities, fitting),
+            capabilities=bounded_by(
+                self._capabilities,
+                worker,
+                max_text_bytes=min((d.max_text_bytes for d in fitting), default=max_bytes),
+            ),
             ready=self._serves(worker.model),
         )
 
@@ -138,14 +142,6 @@ def _defaults(worker: WorkerDescription) -> GenerationDefaults:
         top_p=1.0 if top_p is None else top_p,
         top_k=0 if top_k is None else top_k,
     )
-
-
-def _bounded_by(
-    capabilities: Capabilities, tokenizers: Sequence[TokenizerDescription]
-) -> Capabilities:
-    """No more text than the tokenizers take."""
-    limits = [tokenizer.max_text_bytes for tokenizer in tokenizers]
-    return replace(capabilities, max_prompt_bytes=min([capabilities.max_prompt_bytes, *limits]))
 
 
 def _pressure(worker: WorkerClient) -> tuple[int, float]:

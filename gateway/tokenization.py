@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from gateway.field_checks import text as text_check
 from gateway.model_card import ModelCard
+from gateway.model_checks import check_chat, check_token_ids
 from gateway.prompt import render
 from gateway.request import Chat
 from gateway.routing import Routing
-from gateway.validation import check_chat, check_chat_fields, check_token_ids
+from gateway.validation import check_chat_fields
 from octavo.client.tokenizer import TokenizerClient
 from octavo.errors import invalid_field
 

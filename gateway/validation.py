@@ -1,4 +1,4 @@
-"""Checks a request against the table of accepted fields, and against its model.
+"""Checks a request by itself, against the table of accepted fields.
 
 A field that is set and not in the table is refused by name.
 """
@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.accepted_fields import ACCEPTED
-from gateway.field_checks import token_ids, utf8_length
-from gateway.model_card import ModelCard
+from gateway.field_checks import TOKEN_IDS, utf8_length
 from gateway.request import Chat, GenerationRequest, Message
 from octavo.errors import InvalidArgumentError, invalid_field, unsupported_field
 
@@ -23,48 +22,16 @@ def check_request(request: GenerationRequest, *, max_prompt_bytes: int) -> None:
     """Checks all that can be checked without knowing the model; raises InvalidArgumentError."""
     _check_fields(request, "", "")
     _check_input(request)
-    _check_input_bytes(request, max_prompt_bytes)
+    check_input_bytes(request, max_prompt_bytes)
+    _check_together(request)
 
 
-def check_against_model(request: GenerationRequest, model: ModelCard) -> None:
-    """Checks what depends on the model and its tokenizer: ids, lengths, chat template."""
-    _check_input_bytes(request, model.capabilities.max_prompt_bytes)
-    if request.token_ids is not None:
-        check_prompt_length("token_ids", len(request.token_ids), model)
-        check_token_ids("token_ids", request.token_ids, model)
-    check_token_ids("stopping.stop_token_ids", request.stopping.stop_token_ids, model)
-    check_chat(request.chat, model)
-
-
-def check_chat(chat: Chat | None, model: ModelCard) -> None:
-    """A conversation needs a chat template."""
-    if chat is not None and not model.has_chat_template:
-        limit = "absent: the checkpoint brings no chat template"
-        raise invalid_field("chat", "a conversation", limit)
-
-
-def check_token_ids(field: str, ids: Sequence[int], model: ModelCard) -> None:
-    """Each id must be one of the model's."""
-    if ids and not 0 <= min(ids) <= max(ids) < model.vocabulary_size:
-        index = next(i for i, id_ in enumerate(ids) if not 0 <= id_ < model.vocabulary_size)
-        limit = f"a token id from 0 to {model.vocabulary_size - 1}"
-        raise invalid_field(f"{field}[{index}]", ids[index], limit)
-
-
-def check_prompt_length(field: str, num_tokens: int, model: ModelCard) -> None:
-    """The prompt must leave room for one token."""
-    limit = model.max_context_tokens - 1
-    if num_tokens > limit:
-        raise invalid_field(field, f"{num_tokens} tokens", f"at most {limit} tokens")
-    if num_tokens == 0:
-        raise invalid_field(field, "0 tokens", "text that makes at least one token")
-
-
-def input_field(request: GenerationRequest) -> str:
-    """The name of the field that holds what to continue."""
-    return next(
-        name for name in ("prompt", "token_ids", "chat") if getattr(request, name) is not None
-    )
+def check_input_bytes(request: GenerationRequest, max_bytes: int) -> None:
+    """Text may have so many bytes; ids are counted against the context instead."""
+    num_bytes = input_bytes(request)
+    if num_bytes > max_bytes and request.token_ids is None:
+        field = "prompt" if request.prompt is not None else "chat.messages"
+        raise invalid_field(field, f"{num_bytes} bytes", f"at most {max_bytes} bytes")
 
 
 def input_bytes(request: GenerationRequest) -> int:
@@ -93,11 +60,17 @@ def check_chat_fields(chat: Chat, *, max_prompt_bytes: int) -> None:
         )
 
 
+def is_absent(value: Any) -> bool:
+    """Whether a field of a request was not set; on the wire an empty list is the same as none."""
+    is_list = isinstance(value, Sequence | Mapping) and not isinstance(value, str)
+    return value is None or (is_list and len(value) == 0)
+
+
 def _check_fields(message: Any, path: str, shown_path: str) -> None:
     """Checks each field that is set. `shown_path` is `path` with the indexes of lists."""
     for field in dataclasses.fields(message):
         value = getattr(message, field.name)
-        if field.name in _NOT_FROM_THE_CLIENT or _is_absent(value):
+        if field.name in _NOT_FROM_THE_CLIENT or is_absent(value):
             continue
         inner = f"{path}.{field.name}" if path else field.name
         shown = f"{shown_path}.{field.name}" if shown_path else field.name
@@ -108,11 +81,6 @@ def _check_fields(message: Any, path: str, shown_path: str) -> None:
         else:
             for indexed, item in _messages(shown, value):
                 _check_fields(item, inner, indexed)
-
-
-def _is_absent(value: Any) -> bool:
-    is_list = isinstance(value, Sequence | Mapping) and not isinstance(value, str)
-    return value is None or (is_list and len(value) == 0)
 
 
 def _messages(shown: str, value: Any) -> Iterable[tuple[str, Any]]:
@@ -127,16 +95,27 @@ def _check_input(request: GenerationRequest) -> None:
         given = " and ".join(inputs) or "absent"
         raise invalid_field("input", given, "exactly one of prompt, token_ids and chat")
     if request.token_ids is not None:
-        token_ids("token_ids", request.token_ids)
+        TOKEN_IDS("token_ids", request.token_ids)
     if request.chat is not None:
         _check_messages(request.chat.messages)
 
 
-def _check_input_bytes(request: GenerationRequest, max_bytes: int) -> None:
-    num_bytes = input_bytes(request)
-    if num_bytes > max_bytes and request.token_ids is None:
-        field = "prompt" if request.prompt is not None else "chat.messages"
-        raise invalid_field(field, f"{num_bytes} bytes", f"at most {max_bytes} bytes")
+def _check_together(request: GenerationRequest) -> None:
+    """Fields that bound each other."""
+    stopping, output = request.stopping, request.output
+    max_tokens, min_tokens = stopping.max_tokens, stopping.min_tokens
+    num_forced = len(request.sampling.forced_token_ids)
+    if max_tokens is not None and (min_tokens or 0) > max_tokens:
+        limit = f"at most max_tokens, {max_tokens}"
+        raise invalid_field("stopping.min_tokens", min_tokens, limit)
+    if max_tokens is not None and num_forced > max_tokens:
+        limit = f"at most max_tokens, {max_tokens}, ids"
+        raise invalid_field("sampling.forced_token_ids", f"{num_forced} ids", limit)
+    if output.top_logprobs and not (output.logprobs or output.prompt_logprobs):
+        limit = "0 or absent where neither logprobs nor prompt_logprobs are asked for"
+        raise invalid_field("output.top_logprobs", output.top_logprobs, limit)
+    if output.echo and request.chat is not None:
+        raise invalid_field("output.echo", True, "false or absent with chat: it repeats prompts")
 
 
 def _check_messages(messages: Sequence[Message]) -> None:

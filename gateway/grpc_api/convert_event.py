@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from gateway.events import Accepted, Delta, Event, Finished, Token, Usage
@@ -78,6 +79,7 @@ def accepted_to_pb(accepted: Accepted) -> pb.Accepted:
         prompt_token_count=accepted.num_prompt_tokens,
         cached_prompt_token_count=accepted.num_cached_prompt_tokens,
         seed=accepted.seed,
+        prompt_tokens=_tokens_to_pb(accepted.prompt_tokens),
     )
 
 
@@ -91,6 +93,8 @@ def finished_to_pb(finished: Finished) -> pb.Finished:
         message.stop_text = finished.stop_text
     elif finished.stop_token_id is not None:
         message.stop_token_id = finished.stop_token_id
+    elif finished.stop_token_sequence is not None:
+        message.stop_token_sequence.ids.extend(finished.stop_token_sequence)
     return message
 
 
@@ -109,7 +113,6 @@ def usage_to_pb(usage: Usage) -> pb.Usage:
 
 def model_to_pb(card: ModelCard) -> pb.Model:
     """A model and what it accepts."""
-    capabilities = card.capabilities
     return pb.Model(
         name=card.name,
         created_at_s=card.created_at_s,
@@ -124,16 +127,7 @@ def model_to_pb(card: ModelCard) -> pb.Model:
             top_p=card.defaults.top_p,
             top_k=card.defaults.top_k,
         ),
-        capabilities=pb.Capabilities(
-            fields=capabilities.fields,
-            max_outputs=capabilities.max_outputs,
-            max_top_logprobs=capabilities.max_top_logprobs,
-            max_stop_texts=capabilities.max_stop_texts,
-            max_stop_text_bytes=capabilities.max_stop_text_bytes,
-            max_stop_token_ids=capabilities.max_stop_token_ids,
-            max_prompt_bytes=capabilities.max_prompt_bytes,
-            max_session_requests=capabilities.max_session_requests,
-        ),
+        capabilities=pb.Capabilities(**dataclasses.asdict(card.capabilities)),
         ready=card.ready,
     )
 
@@ -145,7 +139,15 @@ def _delta_to_pb(delta: Delta) -> pb.Delta:
 
 
 def _tokens_to_pb(tokens: Sequence[Token]) -> list[pb.Token]:
-    return [pb.Token(id=token.id, bytes=token.bytes) for token in tokens]
+    return [
+        pb.Token(
+            id=token.id,
+            bytes=token.bytes,
+            logprob=token.logprob,
+            top=[pb.TopToken(id=top.id, bytes=top.bytes, logprob=top.logprob) for top in token.top],
+        )
+        for token in tokens
+    ]
 
 
 def _error_to_pb(error: OctavoError) -> pb.Error:

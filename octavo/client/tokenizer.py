@@ -40,9 +40,22 @@ class TokenizerClient(Connection):
         self, text: str, *, add_special_tokens: bool = True, timeout_s: float | None = None
     ) -> Sequence[int]:
         """The ids of `text`; special tokens in it are ordinary text."""
-        request = pb.EncodeRequest(texts=[text], add_special_tokens=add_special_tokens)
+        (ids,) = await self.encode_texts(
+            [text], add_special_tokens=add_special_tokens, timeout_s=timeout_s
+        )
+        return ids
+
+    async def encode_texts(
+        self,
+        texts: Sequence[str],
+        *,
+        add_special_tokens: bool = True,
+        timeout_s: float | None = None,
+    ) -> list[tuple[int, ...]]:
+        """The ids of each of `texts`, in one call."""
+        request = pb.EncodeRequest(texts=texts, add_special_tokens=add_special_tokens)
         answer = await self._answered(self._serving_stub().Encode, request, timeout_s)
-        return tuple(answer.encodings[0].token_ids)
+        return [tuple(encoding.token_ids) for encoding in answer.encodings]
 
     async def render_chat(
         self,

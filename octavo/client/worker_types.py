@@ -126,7 +126,9 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerDescription:
-    """What GetWorker answers. A default that the checkpoint does not name is None."""
+    """What GetWorker answers. A default that the checkpoint does not name is None; `fields` are the
+    paths of Submit's fields that are accepted.
+    """
 
     worker_id: str
     instance_id: str
@@ -140,3 +142,6 @@ class WorkerDescription:
     checkpoint_fingerprint: str
     tokenizer_fingerprint: str
     numerics_fingerprint: str
+    fields: Sequence[str]
+    max_outputs: int
+    max_top_logprobs: int

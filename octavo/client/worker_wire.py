@@ -90,6 +90,9 @@ def description_from_pb(worker: pb.GetWorkerResponse) -> WorkerDescription:
         checkpoint_fingerprint=worker.checkpoint_fingerprint,
         tokenizer_fingerprint=worker.tokenizer_fingerprint,
         numerics_fingerprint=worker.numerics_fingerprint,
+        fields=tuple(worker.capabilities.fields),
+        max_outputs=worker.capabilities.max_outputs,
+        max_top_logprobs=worker.capabilities.max_top_logprobs,
     )
 
 

@@ -1800,6 +1800,8 @@ class Capabilities(_message.Message):
     MAX_BAD_WORD_BYTES_FIELD_NUMBER: _builtins.int
     MAX_STOP_TOKEN_SEQUENCES_FIELD_NUMBER: _builtins.int
     MAX_STOP_SEQUENCE_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_ALLOWED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    MAX_NO_REPEAT_NGRAM_FIELD_NUMBER: _builtins.int
     max_outputs: _builtins.int
     """Holds the largest `n`."""
     max_top_logprobs: _builtins.int
@@ -1824,6 +1826,10 @@ class Capabilities(_message.Message):
     """Holds how many stop sequences a request may have."""
     max_stop_sequence_tokens: _builtins.int
     """Holds how many ids one stop sequence may have."""
+    max_allowed_token_ids: _builtins.int
+    """Holds how many ids `allowed_token_ids` may have."""
+    max_no_repeat_ngram: _builtins.int
+    """Holds the largest `no_repeat_ngram`."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Holds the paths of the request fields that are accepted, from GenerateRequest, such as
@@ -1846,10 +1852,12 @@ class Capabilities(_message.Message):
         max_bad_word_bytes: _builtins.int = ...,
         max_stop_token_sequences: _builtins.int = ...,
         max_stop_sequence_tokens: _builtins.int = ...,
+        max_allowed_token_ids: _builtins.int = ...,
+        max_no_repeat_ngram: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "max_bad_word_bytes", b"max_bad_word_bytes", "max_bad_words", b"max_bad_words", "max_logit_bias_tokens", b"max_logit_bias_tokens", "max_outputs", b"max_outputs", "max_prompt_bytes", b"max_prompt_bytes", "max_session_requests", b"max_session_requests", "max_stop_sequence_tokens", b"max_stop_sequence_tokens", "max_stop_text_bytes", b"max_stop_text_bytes", "max_stop_texts", b"max_stop_texts", "max_stop_token_ids", b"max_stop_token_ids", "max_stop_token_sequences", b"max_stop_token_sequences", "max_top_logprobs", b"max_top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "max_allowed_token_ids", b"max_allowed_token_ids", "max_bad_word_bytes", b"max_bad_word_bytes", "max_bad_words", b"max_bad_words", "max_logit_bias_tokens", b"max_logit_bias_tokens", "max_no_repeat_ngram", b"max_no_repeat_ngram", "max_outputs", b"max_outputs", "max_prompt_bytes", b"max_prompt_bytes", "max_session_requests", b"max_session_requests", "max_stop_sequence_tokens", b"max_stop_sequence_tokens", "max_stop_text_bytes", b"max_stop_text_bytes", "max_stop_texts", b"max_stop_texts", "max_stop_token_ids", b"max_stop_token_ids", "max_stop_token_sequences", b"max_stop_token_sequences", "max_top_logprobs", b"max_top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

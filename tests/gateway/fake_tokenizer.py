@@ -70,10 +70,13 @@ class _Decoder:
 
 
 class FakeTokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
-    """Counts what it is asked for. `encoding_allowed` holds back Encode while it is clear."""
+    """Counts what it is asked for. `encoding_allowed` holds back Encode while it is clear, and
+    `decoding_allowed` Decode and StreamDecode.
+    """
 
     def __init__(self, *, fingerprint: str = "bytes") -> None:
         self.fingerprint = fingerprint
+        self.unknown_texts: set[str] = set()  # these, with or without a space, make no token
         self.calls: list[str] = []
         self.frames: list[pb.StreamDecodeRequest] = []
         self.encoding_allowed = asyncio.Event()
@@ -130,11 +133,15 @@ class FakeTokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self.calls.append("Encode")
         await self.encoding_allowed.wait()
         return pb.EncodeResponse(
-            encodings=[pb.Encoding(token_ids=text.encode()) for text in request.texts]
+            encodings=[
+                pb.Encoding(token_ids=b"" if text.strip() in self.unknown_texts else text.encode())
+                for text in request.texts
+            ]
         )
 
     async def Decode(self, request: pb.DecodeRequest, context: Any) -> pb.DecodeResponse:
         self.calls.append("Decode")
+        await self.decoding_allowed.wait()
         texts = []
         for sequence in request.sequences:
             data = bytes(id_ for id_ in sequence.ids if id_ < EOS_ID)

@@ -29,33 +29,100 @@ def chatter(submit: pb.Submit) -> Iterable[int]:
     return itertools.cycle(b"ab")
 
 
+def logprob_of(token_id: int) -> float:
+    """The log probability that this worker gives a token, wherever it stands."""
+    return -(token_id % 8) / 4
+
+
+def scored(token_id: int, num_top: int) -> pb.TokenLogprob:
+    """A token's log probability; the likeliest are always 97, 98, and so on."""
+    top = range(97, 97 + num_top)
+    return pb.TokenLogprob(
+        logprob=logprob_of(token_id),
+        top_token_ids=top,
+        top_logprobs=[-(id_ - 97) / 2 for id_ in top],
+    )
+
+
+class _Output:
+    """One output of a request in the batch."""
+
+    def __init__(self, submit: pb.Submit, index: int, ids: Iterator[int]) -> None:
+        self.submit = submit
+        self.index = index
+        self.ids = itertools.chain(submit.forced_token_ids, ids)
+        self.made: list[int] = []
+        self.has_ended = False
+
+    def step(self, forced_end: pb.RunFinishReason.ValueType | None) -> pb.RunItem:
+        item = pb.RunItem(key=self.submit.key, output_index=self.index)
+        if forced_end is not None:
+            item.finish.reason = forced_end
+        elif self.submit.HasField("max_tokens") and self.submit.max_tokens == 0:
+            item.finish.reason = pb.RUN_FINISH_REASON_LENGTH
+        else:
+            self._generate(item)
+        self.has_ended = item.HasField("finish")
+        return item
+
+    def _generate(self, item: pb.RunItem) -> None:
+        id_ = next(self.ids)
+        self.made.append(id_)
+        item.token_ids.append(id_)
+        if self.submit.logprobs.generated:
+            item.logprobs.append(scored(id_, self.submit.logprobs.top))
+        self._end(item, id_)
+
+    def _end(self, item: pb.RunItem, id_: int) -> None:
+        submit, num_tokens = self.submit, len(self.made)
+        may_stop = num_tokens > submit.min_tokens
+        sequences = [list(sequence.ids) for sequence in submit.stop_sequences]
+        matched = [n for n, ids in enumerate(sequences) if self.made[-len(ids) :] == ids]
+        if may_stop and id_ in submit.stop_token_ids:
+            item.finish.reason = pb.RUN_FINISH_REASON_STOP
+            item.finish.stop_token_id = id_
+        elif may_stop and matched:
+            item.finish.reason = pb.RUN_FINISH_REASON_STOP
+            item.finish.stop_sequence_index = matched[0]
+        elif submit.HasField("max_tokens") and num_tokens >= submit.max_tokens:
+            item.finish.reason = pb.RUN_FINISH_REASON_LENGTH
+        elif len(submit.prompt_token_ids) + num_tokens >= MAX_CONTEXT:
+            item.finish.reason = pb.RUN_FINISH_REASON_CONTEXT_LENGTH
+
+
 class _Running:
     """One request in the batch."""
 
-    def __init__(self, submit: pb.Submit, ids: Iterator[int], answers: _Answers) -> None:
+    def __init__(self, submit: pb.Submit, reply: Reply, answers: _Answers) -> None:
         self.submit = submit
-        self.ids = ids
         self.answers = answers
         self.began_at = time.monotonic()
-        self.num_tokens = 0
         self.is_cancelled = False
+        self.has_ended = False
+        self._has_started = False
+        self._outputs = [
+            _Output(submit, index, itertools.chain(reply(submit), chatter(submit)))
+            for index in range(submit.sampling.n or 1)
+        ]
 
-    def step(self) -> pb.RunItem:
-        item = pb.RunItem(key=self.submit.key)
-        if self.num_tokens == 0:
-            item.start.cached_prompt_token_count = 3
-        reason = self._forced_end()
-        if reason is None:
-            id_ = next(self.ids)
-            self.num_tokens += 1
-            item.token_ids.append(id_)
-            reason = self._end_after(id_)
-            if reason == pb.RUN_FINISH_REASON_STOP:
-                item.finish.stop_token_id = id_
-        if reason is not None:
-            item.finish.reason = reason
-            item.timings.queue_ms, item.timings.prefill_ms, item.timings.decode_ms = 1, 2, 3
-        return item
+    def step(self) -> list[pb.RunItem]:
+        forced_end = self._forced_end()
+        items = [output.step(forced_end) for output in self._outputs if not output.has_ended]
+        if not self._has_started:
+            self._has_started = True
+            items[0].start.CopyFrom(self._start())
+        self.has_ended = all(output.has_ended for output in self._outputs)
+        if self.has_ended:
+            items[-1].timings.CopyFrom(pb.RunTimings(queue_ms=1, prefill_ms=2, decode_ms=3))
+        return items
+
+    def _start(self) -> pb.RunStart:
+        start = pb.RunStart(cached_prompt_token_count=3)
+        if self.submit.logprobs.prompt:
+            top = self.submit.logprobs.top
+            ids = self.submit.prompt_token_ids[1:]
+            start.prompt_logprobs.extend(scored(id_, top) for id_ in ids)
+        return start
 
     def _forced_end(self) -> pb.RunFinishReason.ValueType | None:
         limit_ms = self.submit.time_limit_ms
@@ -63,15 +130,6 @@ class _Running:
             return pb.RUN_FINISH_REASON_CANCELLED
         if limit_ms and time.monotonic() - self.began_at > limit_ms / 1_000:
             return pb.RUN_FINISH_REASON_TIME_LIMIT
-        return None
-
-    def _end_after(self, id_: int) -> pb.RunFinishReason.ValueType | None:
-        if id_ in self.submit.stop_token_ids:
-            return pb.RUN_FINISH_REASON_STOP
-        if self.submit.HasField("max_tokens") and self.num_tokens >= self.submit.max_tokens:
-            return pb.RUN_FINISH_REASON_LENGTH
-        if len(self.submit.prompt_token_ids) + self.num_tokens >= MAX_CONTEXT:
-            return pb.RUN_FINISH_REASON_CONTEXT_LENGTH
         return None
 
 
@@ -90,6 +148,12 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         self.model = model
         self.fingerprint = fingerprint
         self.defaults = pb.WorkerDefaults()
+        self.fields = [
+            *(f"sampling.{field.name}" for field in pb.ResolvedSampling.DESCRIPTOR.fields),
+            *(f"logprobs.{field.name}" for field in pb.LogprobOptions.DESCRIPTOR.fields),
+            *(field.name for field in pb.Submit.DESCRIPTOR.fields),
+        ]
+        self.max_outputs = 32
         self.error: pb.RunError | None = None
         self.submits: list[pb.Submit] = []
         self.cancelled_keys: list[int] = []
@@ -145,6 +209,9 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             defaults=self.defaults,
             checkpoint_fingerprint="checkpoint",
             tokenizer_fingerprint=self.fingerprint,
+            capabilities=pb.WorkerCapabilities(
+                fields=self.fields, max_outputs=self.max_outputs, max_top_logprobs=20
+            ),
         )
 
     async def GetHealth(self, request: pb.GetHealthRequest, context: Any) -> pb.GetHealthResponse:
@@ -178,9 +245,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             item = pb.RunItem(key=submit.key, error=self.error)
             answers.put_nowait(pb.RunResponse(items=[item], load=self._load()))
             return
-        self._running[submit.key] = _Running(
-            submit, itertools.chain(self.reply(submit), chatter(submit)), answers
-        )
+        self._running[submit.key] = _Running(submit, self.reply, answers)
 
     def _cancel(self, keys: Iterable[int]) -> None:
         for key in keys:
@@ -201,9 +266,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             _, response = responses.setdefault(
                 id(running.answers), (running.answers, pb.RunResponse())
             )
-            item = running.step()
-            response.items.append(item)
-            if item.HasField("finish"):
+            response.items.extend(running.step())
+            if running.has_ended:
                 del self._running[running.submit.key]
         for answers, response in responses.values():
             response.load.CopyFrom(self._load())

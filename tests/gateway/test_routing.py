@@ -36,6 +36,9 @@ class Worker:
             checkpoint_fingerprint="c",
             tokenizer_fingerprint=fingerprint,
             numerics_fingerprint="n",
+            fields=(),
+            max_outputs=1,
+            max_top_logprobs=0,
         )
 
 

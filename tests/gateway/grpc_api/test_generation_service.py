@@ -15,7 +15,7 @@ from octavo.v1 import generation_pb2 as pb
 from octavo.v1 import worker_pb2
 from tests.gateway.conftest import System
 from tests.gateway.fake_tokenizer import EOS_ID
-from tests.gateway.fake_worker import say
+from tests.gateway.fake_worker import logprob_of, say
 from tests.gateway.waiting import until
 
 
@@ -32,6 +32,26 @@ async def test_generate_answers_once_with_everything(system: System) -> None:
     assert answer.outputs[0].finished.reason == pb.FINISH_REASON_STOP
     assert answer.outputs[0].finished.stop_token_id == EOS_ID
     assert answer.usage.completion_token_count == 7
+
+
+async def test_generate_carries_tokens_scores_and_all_outputs(system: System) -> None:
+    answer = await system.stub.Generate(
+        ask(
+            sampling={"n": 2},
+            stopping={"max_tokens": 3, "stop_token_sequences": [{"ids": b"ba"}]},
+            output={"logprobs": True, "top_logprobs": 1, "prompt_logprobs": True, "echo": True},
+        )
+    )
+    assert [output.text for output in answer.outputs] == ["hia", "hia"]
+    for output in answer.outputs:
+        (token,) = output.tokens
+        assert (token.id, token.bytes, token.logprob) == (97, b"a", logprob_of(97))
+        assert [(top.id, top.bytes, top.logprob) for top in token.top] == [(97, b"a", 0.0)]
+        assert list(output.finished.stop_token_sequence.ids) == list(b"ba")
+    first, second = answer.accepted.prompt_tokens
+    assert (first.bytes, first.HasField("logprob")) == (b"h", False)
+    assert (second.bytes, second.logprob) == (b"i", logprob_of(105))
+    assert answer.usage.completion_token_count == 6
 
 
 async def test_a_stream_has_the_same_events_in_order(system: System) -> None:

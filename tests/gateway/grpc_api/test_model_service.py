@@ -76,6 +76,8 @@ def request_with(path: str) -> pb.GenerateRequest:
         request.chat.messages.add(role="user", content="x")
     elif not path.startswith(("prompt", "token_ids")):
         request.prompt = "x"
+    if path == "output.top_logprobs":
+        request.output.logprobs = True
     field = _descriptor_of(path)
     set_field(request, path, _OTHER_SAMPLES.get(path, _SAMPLES.get(field.cpp_type, 1)))
     return request
@@ -145,7 +147,29 @@ async def test_limits_are_as_advertised(system: System) -> None:
     await bound(lambda n: {"stopping": {"stop": ["z"] * n}}, limits.max_stop_texts)
     await bound(lambda n: {"stopping": {"stop": ["z" * n]}}, limits.max_stop_text_bytes)
     await bound(lambda n: {"stopping": {"stop_token_ids": [7] * n}}, limits.max_stop_token_ids)
+    await bound(
+        lambda n: {"stopping": {"stop_token_sequences": [{"ids": [7]}] * n}},
+        limits.max_stop_token_sequences,
+    )
+    await bound(
+        lambda n: {"stopping": {"stop_token_sequences": [{"ids": [7] * n}]}},
+        limits.max_stop_sequence_tokens,
+    )
+    await bound(lambda n: {"sampling": {"bad_words": ["z"] * n}}, limits.max_bad_words)
+    await bound(lambda n: {"sampling": {"bad_words": ["z" * n]}}, limits.max_bad_word_bytes)
+    await bound(
+        lambda n: {"sampling": {"allowed_token_ids": [7] * n}}, limits.max_allowed_token_ids
+    )
+    await bound(lambda n: {"sampling": {"no_repeat_ngram": n}}, limits.max_no_repeat_ngram)
+    await bound(
+        lambda n: {"output": {"logprobs": True, "top_logprobs": n}}, limits.max_top_logprobs
+    )
     assert not await is_accepted(prompt="x" * (limits.max_prompt_bytes + 1))
+    too_many = dict.fromkeys(range(limits.max_logit_bias_tokens + 1), 1.0)
+    asked = pb.GenerateRequest(prompt="x", sampling=pb.SamplingParameters(logit_bias=too_many))
+    error = await refusal(system, asked)
+    assert error is not None
+    assert error.metadata["limit"] == f"at most {limits.max_logit_bias_tokens} token ids"
 
 
 async def test_a_model_describes_itself(system: System) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+from gateway.accepted_fields import capabilities
 from gateway.events import Accepted, Delta, Event, Finished, FinishReason, Usage
-from gateway.model_card import Capabilities, GenerationDefaults, ModelCard
+from gateway.model_card import GenerationDefaults, ModelCard
 from gateway.request import GenerationRequest
 from octavo.errors import NotFoundError, OctavoError
 
@@ -27,16 +28,7 @@ def card(name: str = MODEL) -> ModelCard:
         checkpoint_fingerprint="cd" * 32,
         has_chat_template=True,
         defaults=GenerationDefaults(temperature=1.0, top_p=1.0, top_k=0),
-        capabilities=Capabilities(
-            fields=(),
-            max_outputs=1,
-            max_top_logprobs=0,
-            max_stop_texts=16,
-            max_stop_text_bytes=1024,
-            max_stop_token_ids=64,
-            max_prompt_bytes=1 << 20,
-            max_session_requests=16,
-        ),
+        capabilities=capabilities(max_prompt_bytes=1 << 20, max_session_requests=16),
         ready=True,
     )
 
