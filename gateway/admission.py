@@ -33,6 +33,11 @@ class Admission:
         return self._num_requests
 
     @property
+    def num_bytes(self) -> int:
+        """Counts the bytes that they brought."""
+        return self._num_bytes
+
+    @property
     def is_draining(self) -> bool:
         """Whether new requests are refused because the process is about to end."""
         return self._draining

@@ -10,7 +10,6 @@ import structlog
 
 from gateway.assembly import CLOSE_GRACE_S, Gateway
 from gateway.config import GatewaySettings
-from gateway.metrics import gateway_registry
 from gateway.openai.app import create_app
 from gateway.openai.server import serve_http
 from octavo.metrics import MetricsServer
@@ -48,10 +47,11 @@ async def _http_and_metrics(
     gateway: Gateway, settings: GatewaySettings
 ) -> AsyncIterator[tuple[int, int]]:
     """The other two listeners, closed at the end; gives their ports."""
-    registry = gateway_registry(admission=gateway.admission, workers=gateway.workers)
+    registry = gateway.metrics.registry
     metrics = MetricsServer.start(registry, settings.host, settings.metrics_port)
     try:
-        http = await serve_http(create_app(gateway.generation), settings.host, settings.http_port)
+        app = create_app(gateway.generation, request_log=gateway.request_log)
+        http = await serve_http(app, settings.host, settings.http_port)
         try:
             yield http.port, metrics.port
         finally:

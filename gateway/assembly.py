@@ -16,6 +16,9 @@ from gateway.config import GatewaySettings
 from gateway.generation import Generation
 from gateway.grpc_api.generation_service import GenerationService
 from gateway.grpc_api.model_service import ModelService
+from gateway.live_metrics import LiveCollector
+from gateway.metrics import GatewayMetrics
+from gateway.request_log import RequestLog
 from gateway.routing import Routing
 from gateway.tokenization import Tokenization
 from octavo.client.connection import Connection
@@ -50,8 +53,18 @@ class Gateway:
         self.admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
         )
+        self.metrics = GatewayMetrics()
+        self.metrics.registry.register(
+            LiveCollector(
+                admission=self.admission, workers=self.workers, tokenizers=self.tokenizers
+            )
+        )
+        self.request_log = RequestLog(self.metrics)
         self.generation = Generation(
-            routing=self._routing, admission=self.admission, capabilities=accepted
+            routing=self._routing,
+            admission=self.admission,
+            capabilities=accepted,
+            metrics=self.metrics,
         )
         self._server = self._grpc_server()
         self._changed = asyncio.Event()
@@ -103,6 +116,7 @@ class Gateway:
                 "octavo.v1.ModelService": self._register_models,
             },
             reflection=settings.reflection,
+            observe=self.request_log.call,
         )
 
     def _register_generation(self, server: grpc.aio.Server) -> None:
@@ -112,6 +126,7 @@ class Gateway:
         service = GenerationService(
             self.generation,
             tokenization,
+            self.request_log,
             max_session_requests=self._settings.max_session_requests,
         )
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(service, server)

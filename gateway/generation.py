@@ -10,36 +10,41 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from gateway import submission as submissions
 from gateway.admission import Admission
 from gateway.cancellation import Cancellation
 from gateway.events import Accepted, Event, Finished, FinishReason, Usage
+from gateway.metrics import GatewayMetrics
 from gateway.model_card import Capabilities, ModelCard
 from gateway.model_checks import check_against_model
 from gateway.output_stream import OutputStream
 from gateway.preparation import Prepared, prepare
 from gateway.request import GenerationRequest
+from gateway.request_record import current_record
 from gateway.routing import Routing
 from gateway.token_table import TokenTables
 from gateway.validation import check_request, input_bytes
 from octavo.client.tokenizer import TokenizerClient
 from octavo.client.worker import WorkerClient
 from octavo.errors import OctavoError
-
-log = structlog.get_logger()
+from octavo.rpc.request_id import bind_request_id
 
 
 class Generation:
     """Takes requests from the doors and answers with events."""
 
     def __init__(
-        self, *, routing: Routing, admission: Admission, capabilities: Capabilities
+        self,
+        *,
+        routing: Routing,
+        admission: Admission,
+        capabilities: Capabilities,
+        metrics: GatewayMetrics,
     ) -> None:
         self._routing = routing
         self._admission = admission
         self._capabilities = capabilities
+        self._metrics = metrics
         self._tables = TokenTables()
         self._open: set[OutputStream] = set()
 
@@ -52,20 +57,27 @@ class Generation:
         Finished CANCELLED, then Usage.
         """
         cancellation = cancellation or Cancellation()
-        model = self._validated(request)
-        with self._admission.admit(input_bytes(request), num_outputs=request.sampling.n or 1):
-            tokenizer = self._routing.tokenizer(model)
-            preparing = prepare(request, model, tokenizer, self._tables)
-            prepared = await cancellation.interrupt(preparing)
-            if prepared is None:
-                for event in _cancelled_before_submit(request, model):
-                    yield event
-                return
-            worker = self._routing.worker(model, tokenizer)
-            with self._submitted(request, prepared, model, worker, tokenizer) as stream:
-                cancellation.when_asked(stream.cancel)
-                async for event in stream.events:
-                    yield event
+        bind_request_id(request.request_id)
+        with current_record().noting_failures() as record:
+            model = self._validated(request)
+            record.model = model.name
+            with self._admission.admit(input_bytes(request), num_outputs=request.sampling.n or 1):
+                tokenizer = self._routing.tokenizer(model)
+                preparing = prepare(request, model, tokenizer, self._tables)
+                prepared = await cancellation.interrupt(preparing)
+                if prepared is None:
+                    for event in _cancelled_before_submit(request, model):
+                        record.note(event)
+                        yield event
+                    return
+                worker = self._routing.worker(model, tokenizer)
+                times = self._metrics.delta_times(model.name, request.arrived_at)
+                with self._submitted(request, prepared, model, worker, tokenizer) as stream:
+                    cancellation.when_asked(stream.cancel)
+                    async for event in stream.events:
+                        record.note(event)
+                        times.note(event)
+                        yield event
 
     def list_models(self) -> list[ModelCard]:
         """All models that this gateway knows, ordered by name."""
@@ -107,12 +119,12 @@ class Generation:
         try:
             stream.opened(worker.submit(submission, stream))
             yield stream
-        except OctavoError as error:
-            log.info("failed", request_id=request.request_id, reason=error.reason)
-            raise
         finally:
             self._open.discard(stream)
             stream.close()
+            num_tokens = (len(prepared.prompt_ids), stream.num_completion_tokens)
+            current_record().count_tokens(*num_tokens)
+            self._metrics.count_tokens(model.name, *num_tokens)
 
 
 def _cancelled_before_submit(request: GenerationRequest, model: ModelCard) -> Iterator[Event]:

@@ -1,51 +1,108 @@
-"""What the gateway's /metrics shows: its open requests, and the load of each worker group.
-
-Read from live objects at each scrape; nothing is kept here.
-"""
+"""What the gateway counts; what it reads at each scrape is in live_metrics.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import Counter, Gauge, Histogram
 
-from gateway.admission import Admission
-from octavo.client.worker import WorkerClient
+from gateway.events import Delta, Event
+from gateway.request_record import RequestRecord
+from octavo.metrics import process_registry
 
-_WORKER_GAUGES: Sequence[tuple[str, str, Callable[[WorkerClient], float]]] = (
-    ("octavo_worker_ready", "Whether the group serves this gateway.", lambda w: w.is_ready),
-    ("octavo_worker_kv_blocks_used", "KV blocks in use.", lambda w: w.load.kv_blocks_used),
-    ("octavo_worker_kv_blocks_total", "KV blocks in all.", lambda w: w.load.kv_blocks_total),
-    ("octavo_worker_requests_running", "Requests in the batch.", lambda w: w.load.running),
-    ("octavo_worker_requests_waiting", "Requests in the queue.", lambda w: w.load.waiting),
-)
+_FIRST_TOKEN_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
+_INTER_TOKEN_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5)
+_REQUEST_S = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
 
 
-class GatewayCollector(Collector):
-    """Collects from the admission and the workers' last reported loads."""
+class GatewayMetrics:
+    """The metrics of one gateway process, in a registry of their own."""
 
-    def __init__(self, *, admission: Admission, workers: Sequence[WorkerClient]) -> None:
-        self._admission = admission
-        self._workers = workers
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The gauges as they are now; called from the listener's thread."""
-        yield GaugeMetricFamily(
-            "octavo_gateway_requests_open",
-            "Requests that are open.",
-            value=self._admission.num_requests,
+    def __init__(self) -> None:
+        self.registry = registry = process_registry("gateway")
+        self._requests = Counter(
+            "octavo_gateway_requests",
+            "Requests that have ended.",
+            ["method", "model", "outcome"],
+            registry=registry,
         )
-        for name, description, value in _WORKER_GAUGES:
-            family = GaugeMetricFamily(name, description, labels=["worker"])
-            for worker in self._workers:
-                family.add_metric([worker.address], float(value(worker)))
-            yield family
+        self._errors = Counter(
+            "octavo_gateway_errors",
+            "Requests that were refused or failed.",
+            ["reason"],
+            registry=registry,
+        )
+        self._request_s = Histogram(
+            "octavo_gateway_request_seconds",
+            "Time from a request's arrival to its end.",
+            ["method"],
+            buckets=_REQUEST_S,
+            registry=registry,
+        )
+        self._prompt_tokens = Counter(
+            "octavo_gateway_prompt_tokens",
+            "Prompt tokens that were sent to workers.",
+            ["model"],
+            registry=registry,
+        )
+        self._generated_tokens = Counter(
+            "octavo_gateway_generated_tokens",
+            "Tokens that requests were given.",
+            ["model"],
+            registry=registry,
+        )
+        self._first_token_s = Histogram(
+            "octavo_gateway_first_token_seconds",
+            "Time from a request's arrival to its first delta.",
+            ["model"],
+            buckets=_FIRST_TOKEN_S,
+            registry=registry,
+        )
+        self._inter_token_s = Histogram(
+            "octavo_gateway_inter_token_seconds",
+            "Time between two deltas of one output.",
+            ["model"],
+            buckets=_INTER_TOKEN_S,
+            registry=registry,
+        )
+        self.sessions_open = Gauge(
+            "octavo_gateway_sessions_open", "gRPC sessions that are open.", registry=registry
+        )
+
+    def count_request(self, record: RequestRecord) -> None:
+        """Counts a request that has ended."""
+        self._requests.labels(record.method, record.model, record.outcome).inc()
+        self._request_s.labels(record.method).observe(record.seconds)
+        if record.outcome in ("refused", "failed"):
+            self._errors.labels(record.reason).inc()
+
+    def count_tokens(self, model: str, prompt: int, generated: int) -> None:
+        """Counts the tokens of a generation that has ended."""
+        self._prompt_tokens.labels(model).inc(prompt)
+        self._generated_tokens.labels(model).inc(generated)
+
+    def delta_times(self, model: str, arrived_at: float) -> DeltaTimes:
+        """Observes the deltas of one generation."""
+        first, later = self._first_token_s.labels(model), self._inter_token_s.labels(model)
+        return DeltaTimes(first, later, arrived_at)
 
 
-def gateway_registry(*, admission: Admission, workers: Sequence[WorkerClient]) -> CollectorRegistry:
-    """A registry with the gateway's metrics."""
-    registry = CollectorRegistry()
-    registry.register(GatewayCollector(admission=admission, workers=workers))
-    return registry
+class DeltaTimes:
+    """First-token and inter-token time of one generation, as its client's door takes the events."""
+
+    def __init__(self, first: Histogram, later: Histogram, arrived_at: float) -> None:
+        self._first = first
+        self._later = later
+        self._arrived_at = arrived_at
+        self._last_at: dict[int, float] = {}
+
+    def note(self, event: Event) -> None:
+        """Takes the next event."""
+        if not isinstance(event, Delta):
+            return
+        now = time.monotonic()
+        if not self._last_at:
+            self._first.observe(now - self._arrived_at)
+        if (last_at := self._last_at.get(event.output_index)) is not None:
+            self._later.observe(now - last_at)
+        self._last_at[event.output_index] = now

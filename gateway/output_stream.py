@@ -63,6 +63,11 @@ class OutputStream:
             for output in self._outputs:
                 output.decoder = tokenizer.open_decoder(plan.decoder, output)
 
+    @property
+    def num_completion_tokens(self) -> int:
+        """Counts the tokens of all outputs so far."""
+        return sum(output.num_tokens for output in self._outputs)
+
     def opened(self, run: Run) -> None:
         """Takes the handle of the request that was submitted, and starts the deadline."""
         self._run = run
@@ -173,7 +178,7 @@ class OutputStream:
             Usage(
                 num_prompt_tokens=len(self._plan.prompt_ids),
                 num_cached_prompt_tokens=self._num_cached_prompt_tokens,
-                num_completion_tokens=sum(output.num_tokens for output in self._outputs),
+                num_completion_tokens=self.num_completion_tokens,
                 queue_ms=timings.queue_ms,
                 prefill_ms=timings.prefill_ms,
                 first_token_ms=self._clock.first_token_ms,

@@ -10,6 +10,7 @@ from gateway.model_card import ModelCard
 from gateway.model_checks import check_chat, check_token_ids
 from gateway.prompt import render
 from gateway.request import Chat
+from gateway.request_record import current_record
 from gateway.routing import Routing
 from gateway.validation import check_chat_fields
 from octavo.client.tokenizer import TokenizerClient
@@ -85,6 +86,7 @@ class Tokenization:
 
     def _pair(self, model: str | None) -> tuple[ModelCard, TokenizerClient]:
         card = self._routing.model(model)
+        current_record().model = card.name
         return card, self._routing.tokenizer(card)
 
     def _check_input(self, text: str | None, chat: Chat | None) -> None:

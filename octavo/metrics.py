@@ -1,14 +1,60 @@
-"""The metrics listener of every process: Prometheus text at /metrics."""
+"""Metrics of every process: what all of them have, and the listener that serves them at /metrics.
+
+Prometheus text. docs/operating.md lists every name; a test compares.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Self
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
+import octavo
+from octavo.build_info import commit
+from octavo.logs import num_dropped_lines
 from octavo.rpc.server import AddressInUseError
+
+
+def process_registry(service: str) -> CollectorRegistry:
+    """A new registry with what every process has: its build, its resources, its lost log lines."""
+    # Else each counter brings a second series that nobody reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(_ServiceCollector(service))
+    return registry
+
+
+class _ServiceCollector(Collector):
+    """What Octavo's processes know of themselves."""
+
+    def __init__(self, service: str) -> None:
+        self._labels = {"service": service, "version": octavo.__version__, "commit": commit()}
+
+    def collect(self) -> Iterable[Metric]:
+        build = GaugeMetricFamily("octavo_build_info", "Which build runs.", labels=[*self._labels])
+        build.add_metric([*self._labels.values()], 1)
+        yield build
+        yield CounterMetricFamily(
+            "octavo_log_lines_dropped",
+            "Lines of logs that could not be written.",
+            value=num_dropped_lines(),
+        )
 
 
 class MetricsServer:

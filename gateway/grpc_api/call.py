@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from octavo.rpc.request_id import request_id_of
+
 if TYPE_CHECKING:  # subscripts that exist in the stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
-
-REQUEST_ID_KEY = "x-request-id"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +30,7 @@ class Call:
         return cls(
             arrived_at=now,
             deadline_at=None if remaining_s is None else now + remaining_s,
-            request_id=_request_id(context),
+            request_id=request_id_of(context),
         )
 
     @property
@@ -40,15 +39,3 @@ class Call:
         if self.deadline_at is None:
             return None
         return max(0.0, self.deadline_at - time.monotonic())
-
-
-def new_request_id() -> str:
-    """An id for a request that came without one."""
-    return f"req-{secrets.token_hex(12)}"
-
-
-def _request_id(context: Context) -> str | None:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY:
-            return value if isinstance(value, str) else value.decode("ascii", "replace")
-    return None

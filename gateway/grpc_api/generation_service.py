@@ -7,13 +7,15 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from gateway.generation import Generation
-from gateway.grpc_api.call import Call, new_request_id
+from gateway.grpc_api.call import Call
 from gateway.grpc_api.convert_event import GenerateAnswer, stream_response_to_pb
 from gateway.grpc_api.convert_request import chat_from_pb, generation_request_from_pb
 from gateway.grpc_api.session import Session
 from gateway.grpc_api.writer import STALL_LIMIT_S, Writer
 from gateway.request import GenerationRequest
+from gateway.request_log import RequestLog
 from gateway.tokenization import Tokenization
+from octavo.rpc.request_id import new_request_id
 from octavo.v1 import generation_pb2 as pb
 from octavo.v1 import generation_pb2_grpc
 
@@ -28,12 +30,14 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         self,
         generation: Generation,
         tokenization: Tokenization,
+        request_log: RequestLog,
         *,
         max_session_requests: int,
         stall_limit_s: float = STALL_LIMIT_S,
     ) -> None:
         self._generation = generation
         self._tokenization = tokenization
+        self._request_log = request_log
         self._max_session_requests = max_session_requests
         self._stall_limit_s = stall_limit_s
 
@@ -59,7 +63,10 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
     ) -> None:
         """Carries many requests on one stream."""
         session = Session(
-            self._generation, Call.of(context), max_requests=self._max_session_requests
+            self._generation,
+            self._request_log,
+            Call.of(context),
+            max_requests=self._max_session_requests,
         )
         await session.carry(request_iterator, Writer(context.write, self._stall_limit_s))
 

@@ -17,11 +17,12 @@ import structlog
 from gateway.cancellation import Cancellation
 from gateway.events import Event, Usage
 from gateway.generation import Generation
-from gateway.grpc_api.call import Call, new_request_id
+from gateway.grpc_api.call import Call
 from gateway.grpc_api.convert_event import session_response_to_pb
 from gateway.grpc_api.convert_request import generation_request_from_pb
 from gateway.grpc_api.writer import Writer
 from gateway.request import GenerationRequest
+from gateway.request_log import RequestLog
 from octavo.errors import (
     AlreadyExistsError,
     InternalError,
@@ -29,19 +30,24 @@ from octavo.errors import (
     ResourceExhaustedError,
     invalid_field,
 )
+from octavo.rpc.request_id import bind_request_id, new_request_id
 from octavo.v1 import generation_pb2 as pb
 
 log = structlog.get_logger()
 
 QUEUE_EVENTS = 64
 RETRY_DELAY_MS = 500
+_METHOD = "OpenSession"  # as logs and metrics call its requests
 
 
 class Session:
     """One OpenSession call."""
 
-    def __init__(self, generation: Generation, call: Call, *, max_requests: int) -> None:
+    def __init__(
+        self, generation: Generation, request_log: RequestLog, call: Call, *, max_requests: int
+    ) -> None:
         self._generation = generation
+        self._request_log = request_log
         self._call = call
         self._max_requests = max_requests
         self._open: dict[int, Cancellation] = {}
@@ -100,7 +106,7 @@ class Session:
             cancellation = self._open[key] = Cancellation()
             work = self._generate(key, message, cancellation)
         else:
-            work = self._put(key, refusal, ends_generation=False)
+            work = self._refuse(key, message, refusal)
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -119,17 +125,18 @@ class Session:
             return _full(self._max_requests, "open requests")
         return None
 
-    def _request(self, key: int, message: pb.GenerateRequest) -> GenerationRequest:
+    def _request_id(self, key: int, message: pb.GenerateRequest) -> str:
         """An id that came with the session's metadata serves all its requests, by key."""
         if message.HasField("request_id"):
-            request_id = message.request_id
-        elif self._call.request_id is not None:
-            request_id = f"{self._call.request_id}:{key}"
-        else:
-            request_id = new_request_id()
+            return message.request_id
+        if self._call.request_id is not None:
+            return f"{self._call.request_id}:{key}"
+        return new_request_id()
+
+    def _request(self, key: int, message: pb.GenerateRequest) -> GenerationRequest:
         return generation_request_from_pb(
             message,
-            request_id=request_id,
+            request_id=self._request_id(key, message),
             arrived_at=time.monotonic(),
             deadline_at=self._call.deadline_at,
         )
@@ -138,15 +145,22 @@ class Session:
         self, key: int, message: pb.GenerateRequest, cancellation: Cancellation
     ) -> None:
         try:
-            request = self._request(key, message)
-            async with aclosing(self._generation.generate(request, cancellation)) as events:
-                async for event in events:
-                    await self._put(key, event, ends_generation=isinstance(event, Usage))
+            with self._request_log.request(_METHOD):
+                request = self._request(key, message)
+                async with aclosing(self._generation.generate(request, cancellation)) as events:
+                    async for event in events:
+                        await self._put(key, event, ends_generation=isinstance(event, Usage))
         except OctavoError as error:
             await self._put(key, error, ends_generation=True)
         except Exception:
             log.exception("generation failed", key=key)
             await self._put(key, _internal(), ends_generation=True)
+
+    async def _refuse(self, key: int, message: pb.GenerateRequest, refusal: OctavoError) -> None:
+        bind_request_id(self._request_id(key, message))
+        with self._request_log.request(_METHOD) as record:
+            record.fail_with(refusal)
+            await self._put(key, refusal, ends_generation=False)
 
     async def _put(self, key: int, event: Event | OctavoError, *, ends_generation: bool) -> None:
         await self._written.put(_Written(key, event, ends_generation))

@@ -17,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 from gateway.events import Accepted, Delta, Event, Finished, Usage
 from gateway.openai.answer_format import AnswerFormat, Choice
 from gateway.openai.disconnect import ClientGoneError, until_disconnected
+from gateway.openai.error_answers import note_failure
 from gateway.openai.errors import ApiError, api_error, internal
 from gateway.openai.event_stream import DONE, EventStream, StalledReaderError, error_event
 from gateway.openai.json_text import json_bytes
 from gateway.openai.limits import HttpLimits
 from gateway.openai.merged_generation import Numbered, merged
-from octavo.errors import OctavoError
+from gateway.request_record import current_record
+from octavo.errors import OctavoError, ResourceExhaustedError
 
 log = structlog.get_logger()
 
@@ -89,10 +91,10 @@ class StreamedAnswer:
         try:
             await until_disconnected(receive, self._write(stream))
         except ClientGoneError:
-            log.info("client gone")
+            log.debug("client gone")
         except StalledReaderError:
             # Nothing more can be said; the response stays without its end, so the server cuts it.
-            log.warning("client dropped: it did not read", limit_s=self._job.limits.stall_limit_s)
+            current_record().fail_with(ResourceExhaustedError("", reason="SLOW_READER"))
 
     async def _write(self, stream: EventStream) -> None:
         try:
@@ -149,4 +151,5 @@ async def _end_with(error: ApiError, stream: EventStream) -> None:
     """As a status while there is none yet, else as the last event."""
     if not stream.has_started:
         raise error
+    note_failure(error)
     await stream.end(error_event(error))

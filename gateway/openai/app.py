@@ -1,6 +1,6 @@
 """The ASGI application: routes, and the layers around them.
 
-RequestId > LastResort > (Starlette: BodyLimit > exceptions as answers > the route)
+AccessLog > RequestId > LastResort > (Starlette: BodyLimit > exceptions as answers > the route)
 """
 
 from __future__ import annotations
@@ -10,15 +10,22 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from gateway.metrics import GatewayMetrics
+from gateway.openai.access_log import AccessLog
 from gateway.openai.body_limit import BodyLimit
 from gateway.openai.endpoints import Endpoints
 from gateway.openai.error_answers import EXCEPTION_HANDLERS, LastResort
 from gateway.openai.generation_protocol import Generation
 from gateway.openai.limits import HttpLimits
 from gateway.openai.request_id import RequestId
+from gateway.request_log import RequestLog
 
 
-def create_app(generation: Generation, limits: HttpLimits | None = None) -> ASGIApp:
+def create_app(
+    generation: Generation,
+    limits: HttpLimits | None = None,
+    request_log: RequestLog | None = None,
+) -> ASGIApp:
     """The HTTP door to `generation`."""
     limits = limits or HttpLimits()
     endpoints = Endpoints(generation, limits)
@@ -35,4 +42,5 @@ def create_app(generation: Generation, limits: HttpLimits | None = None) -> ASGI
     )
     # A redirect to the path without its slash would be an answer without an error body.
     app.router.redirect_slashes = False
-    return RequestId(LastResort(app))
+    request_log = request_log or RequestLog(GatewayMetrics())
+    return AccessLog(RequestId(LastResort(app)), request_log, app.routes)

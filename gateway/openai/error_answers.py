@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from gateway.openai.errors import ApiError, api_error, internal
 from gateway.openai.json_text import json_bytes
+from gateway.request_record import current_record
 from octavo.errors import CancelledError, OctavoError
 
 log = structlog.get_logger()
@@ -42,12 +43,18 @@ class LastResort:
 
 def answer(error: ApiError) -> Response:
     """The answer that carries `error`."""
+    note_failure(error)
     return Response(
         json_bytes(error.body()),
         status_code=error.status,
         headers=error.headers,
         media_type="application/json",
     )
+
+
+def note_failure(error: ApiError) -> None:
+    """Says in the request's record how it is answered."""
+    current_record().fail((error.code or error.kind).upper(), error.status)
 
 
 async def _on_api_error(_: Request, error: Exception) -> Response:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import uuid
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.openai.error_answers import answer
 from gateway.openai.errors import ApiError, invalid
+from octavo.rpc.request_id import REQUEST_ID_KEY, bind_request_id
 
-HEADER = "x-request-id"
+HEADER = REQUEST_ID_KEY
 _PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _LIMIT = "1 to 128 characters of [A-Za-z0-9._:-]"
 _STATE = "request_id"
@@ -39,9 +39,9 @@ class RequestId:
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            app = self._app if fits else answer(_misfit(given))
-            await app(scope, receive, send_with_id)
+        bind_request_id(request_id)
+        app = self._app if fits else answer(_misfit(given))
+        await app(scope, receive, send_with_id)
 
 
 def request_id_of(request: Request) -> str:

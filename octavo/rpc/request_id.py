@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -13,6 +14,11 @@ if TYPE_CHECKING:  # subscripts that exist in the stubs only
 REQUEST_ID_KEY = "x-request-id"
 _FIELD = "request_id"
 _MAX_CHARACTERS = 128  # an id that is refused for its length is logged in part
+
+
+def new_request_id() -> str:
+    """An id for a request that came without one."""
+    return f"req-{secrets.token_hex(12)}"
 
 
 def bind_request_id(request_id: str) -> None:

@@ -5,8 +5,19 @@ import urllib.request
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from octavo.metrics import MetricsServer
+import octavo
+from octavo.build_info import commit
+from octavo.metrics import MetricsServer, process_registry
 from octavo.rpc.server import AddressInUseError
+
+
+def test_every_process_says_its_build_its_resources_and_its_lost_lines() -> None:
+    registry = process_registry("gateway")
+    names = {sample.name for family in registry.collect() for sample in family.samples}
+    assert {"process_resident_memory_bytes", "process_open_fds", "python_info"} <= names
+    labels = {"service": "gateway", "version": octavo.__version__, "commit": commit()}
+    assert registry.get_sample_value("octavo_build_info", labels) == 1
+    assert registry.get_sample_value("octavo_log_lines_dropped_total") == 0
 
 
 def test_a_registry_is_served_until_closed() -> None:

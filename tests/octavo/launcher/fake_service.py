@@ -25,7 +25,7 @@ def main(role: str, flags: dict[str, str]) -> int:
     acts = FOLDER / f"{role}.acts"
     act = acts.read_text() if acts.exists() else ""
     _note(f"{role} starts")
-    (FOLDER / f"{role}.pid").write_text(str(os.getpid()))
+    _write_whole(FOLDER / f"{role}.pid", str(os.getpid()))
     (FOLDER / f"{role}.flags").write_text(json.dumps(flags))
     if act == "refuse":
         sys.stdout.write("some log line\n")
@@ -38,7 +38,7 @@ def main(role: str, flags: dict[str, str]) -> int:
     else:
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
     inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    (FOLDER / f"{role}.inner.pid").write_text(str(inner.pid))
+    _write_whole(FOLDER / f"{role}.inner.pid", str(inner.pid))
     server = _serve(flags)
     if act == "die":
         sys.stdout.writelines(f"line {number}\n" for number in range(30))
@@ -57,10 +57,14 @@ def _serve(flags: dict[str, str]) -> grpc.Server:
     port = server.add_insecure_port(f"127.0.0.1:{flags.get('grpc-port', '0')}")
     server.start()
     names = {"port": port, "http_port": 1, "grpc_port": port, "metrics_port": 2}
-    ready = Path(flags["ready-file"])
-    ready.with_suffix(".new").write_text(json.dumps(names))
-    ready.with_suffix(".new").rename(ready)
+    _write_whole(Path(flags["ready-file"]), json.dumps(names))
     return server
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Or not at all: a fake may be killed at any time."""
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").rename(path)
 
 
 def _note(line: str) -> None:
