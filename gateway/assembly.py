@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc.aio
 import structlog
@@ -21,8 +22,10 @@ from gateway.metrics import GatewayMetrics
 from gateway.request_log import RequestLog
 from gateway.routing import Routing
 from gateway.tokenization import Tokenization
-from octavo.client.connection import Connection
+from octavo.client.addresses import parse_target
+from octavo.client.replicas import Replicas
 from octavo.client.tokenizer import TokenizerClient
+from octavo.client.tokenizer_pool import TokenizerPool
 from octavo.client.worker import WorkerClient
 from octavo.errors import UnavailableError
 from octavo.rpc.server import RpcServer
@@ -41,15 +44,19 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         gateway_id = uuid.uuid4().hex
-        self.workers = [WorkerClient(a, gateway_id=gateway_id) for a in settings.worker]
-        self.tokenizers = [TokenizerClient(address) for address in settings.tokenizer]
+        self.workers = Replicas(
+            [parse_target(address) for address in settings.worker],
+            partial(WorkerClient, gateway_id=gateway_id),
+        )
+        self.tokenizers = Replicas(
+            [parse_target(address) for address in settings.tokenizer], TokenizerClient
+        )
+        self._pool = TokenizerPool(self.tokenizers, wait_s=settings.tokenizer_wait_s)
         accepted = capabilities(
             max_prompt_bytes=settings.max_prompt_bytes,
             max_session_requests=settings.max_session_requests,
         )
-        self._routing = Routing(
-            workers=self.workers, tokenizers=self.tokenizers, capabilities=accepted
-        )
+        self._routing = Routing(workers=self.workers, tokenizers=self._pool, capabilities=accepted)
         self.admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
         )
@@ -73,16 +80,15 @@ class Gateway:
     async def serving(self) -> AsyncIterator[int]:
         """Serves gRPC inside the block, on the port that it gives; OSError where that is in use."""
         port = await self._server.start()
-        for connection in self._connections():
-            connection.on_change = self._changed.set
-            connection.start()
+        for replicas in (self.workers, self.tokenizers):
+            replicas.start(self._note_change)
         reporter = asyncio.create_task(self._report_readiness())
         try:
             yield port
         finally:
             await self._server.stop(CLOSE_GRACE_S if self.admission.is_draining else 0)
             reporter.cancel()
-            await asyncio.gather(*(connection.close() for connection in self._connections()))
+            await asyncio.gather(self.workers.close(), self.tokenizers.close())
 
     async def drain(self) -> None:
         """Refuses what is new, lets what is open finish up to the limit, then ends the rest."""
@@ -104,8 +110,9 @@ class Gateway:
             await self._server.set_serving(self.generation.is_ready())
             await self._changed.wait()
 
-    def _connections(self) -> list[Connection]:
-        return [*self.workers, *self.tokenizers]
+    def _note_change(self) -> None:
+        self._pool.note_change()
+        self._changed.set()
 
     def _grpc_server(self) -> RpcServer:
         settings = self._settings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from octavo.client.addresses import parse_target
 from octavo.logs import LogFormat, LogLevel
 from octavo.settings import ProcessSettings
 
@@ -26,12 +27,17 @@ class GatewaySettings(ProcessSettings):
     worker: list[str] = Field(
         default=["127.0.0.1:8003"],
         min_length=1,
-        description="host:port of a worker group; repeatable.",
+        description="host:port of a worker group, repeatable; a name stands for all its addresses.",
     )
     tokenizer: list[str] = Field(
         default=["127.0.0.1:8002"],
         min_length=1,
-        description="host:port of a tokenizer; repeatable.",
+        description="host:port of a tokenizer, repeatable; a name stands for all its addresses.",
+    )
+    tokenizer_wait_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="Seconds that a request whose tokenizer was lost waits for another.",
     )
     max_requests: int = Field(
         default=1_024,
@@ -61,3 +67,10 @@ class GatewaySettings(ProcessSettings):
     )
     log_format: LogFormat = Field(default="console", description="console or json.")
     log_level: LogLevel = Field(default="info", description="debug, info, warning or error.")
+
+    @field_validator("worker", "tokenizer")
+    @classmethod
+    def _addresses(cls, addresses: list[str]) -> list[str]:
+        for address in addresses:
+            parse_target(address)
+        return addresses

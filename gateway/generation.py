@@ -24,7 +24,7 @@ from gateway.request_record import current_record
 from gateway.routing import Routing
 from gateway.token_table import TokenTables
 from gateway.validation import check_request, input_bytes
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.client.worker import WorkerClient
 from octavo.errors import OctavoError
 from octavo.rpc.request_id import bind_request_id
@@ -70,7 +70,7 @@ class Generation:
                         record.note(event)
                         yield event
                     return
-                worker = self._routing.worker(model, tokenizer)
+                worker = self._routing.worker(model, tokenizer.description.fingerprint)
                 times = self._metrics.delta_times(model.name, request.arrived_at)
                 with self._submitted(request, prepared, model, worker, tokenizer) as stream:
                     cancellation.when_asked(stream.cancel)
@@ -109,7 +109,7 @@ class Generation:
         prepared: Prepared,
         model: ModelCard,
         worker: WorkerClient,
-        tokenizer: TokenizerClient,
+        tokenizer: ReplicatedTokenizer,
     ) -> Iterator[OutputStream]:
         """The request on its worker's stream, until it has ended there too."""
         submission = submissions.resolve(request, prepared, model)

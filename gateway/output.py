@@ -11,7 +11,7 @@ from gateway.event_buffer import EventBuffer
 from gateway.events import Finished, FinishReason, Token
 from gateway.shown_ids import ShownIds
 from gateway.token_table import TokenTable, scored_token
-from octavo.client.decode_stream import Decoder
+from octavo.client.durable_decoder import DurableDecoder
 from octavo.client.tokenizer_types import Piece
 from octavo.client.worker_types import Finish, OutputItem, TokenLogprob
 from octavo.errors import OctavoError
@@ -43,7 +43,7 @@ class Output:
         self.index = index
         self.num_tokens = 0
         self.is_finished = False
-        self.decoder: Decoder | None = None
+        self.decoder: DurableDecoder | None = None
         self._rules = rules
         self._table = table
         self._events = events

@@ -16,7 +16,7 @@ from gateway.event_buffer import EventBuffer
 from gateway.events import Accepted, FinishReason, Token, Usage
 from gateway.output import Output, OutputRules
 from gateway.token_table import TokenTable
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.client.tokenizer_types import DecoderOptions
 from octavo.client.worker import Run
 from octavo.client.worker_types import FinishReason as WorkerFinishReason
@@ -48,7 +48,7 @@ class StreamPlan:
 class OutputStream:
     """The sink of one request's items, and the source of its events."""
 
-    def __init__(self, plan: StreamPlan, tokenizer: TokenizerClient) -> None:
+    def __init__(self, plan: StreamPlan, tokenizer: ReplicatedTokenizer) -> None:
         self.events = EventBuffer()
         self._plan = plan
         self._clock = _Clock(plan.arrived_at)

@@ -10,7 +10,7 @@ from gateway.model_checks import check_prompt_length
 from gateway.prompt import prompt_token_ids
 from gateway.request import GenerationRequest
 from gateway.token_table import TokenTable, TokenTables
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.errors import DeadlineExceededError, invalid_field
 
 
@@ -27,7 +27,10 @@ class Prepared:
 
 
 async def prepare(
-    request: GenerationRequest, model: ModelCard, tokenizer: TokenizerClient, tables: TokenTables
+    request: GenerationRequest,
+    model: ModelCard,
+    tokenizer: ReplicatedTokenizer,
+    tables: TokenTables,
 ) -> Prepared:
     """Encodes the prompt, checks its length, and asks for the rest where it is needed."""
     if request.remaining_s() == 0:
@@ -43,7 +46,7 @@ async def prepare(
 
 
 async def _echoed_text(
-    request: GenerationRequest, prompt_ids: Sequence[int], tokenizer: TokenizerClient
+    request: GenerationRequest, prompt_ids: Sequence[int], tokenizer: ReplicatedTokenizer
 ) -> str:
     """A text is repeated as it was written; ids as what they stand for."""
     if not request.output.echo or request.output.text is False:
@@ -54,7 +57,7 @@ async def _echoed_text(
 
 
 async def _bad_words(
-    request: GenerationRequest, tokenizer: TokenizerClient
+    request: GenerationRequest, tokenizer: ReplicatedTokenizer
 ) -> Sequence[Sequence[int]]:
     """Each text as ids, at the beginning of a text and within one, where a space comes before it.
     A model that spells a word with other tokens than these is not caught.
@@ -74,7 +77,7 @@ async def _bad_words(
 
 
 async def _table(
-    request: GenerationRequest, tokenizer: TokenizerClient, tables: TokenTables
+    request: GenerationRequest, tokenizer: ReplicatedTokenizer, tables: TokenTables
 ) -> TokenTable:
     output = request.output
     names_others = (

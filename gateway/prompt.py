@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.request import Chat, GenerationRequest
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.tokenizer_calls import TokenizerCalls
 from octavo.client.tokenizer_types import RenderedChat, TemplateMessage
 
 
 async def prompt_token_ids(
-    request: GenerationRequest, tokenizer: TokenizerClient, *, timeout_s: float | None
+    request: GenerationRequest, tokenizer: TokenizerCalls, *, timeout_s: float | None
 ) -> Sequence[int]:
     """The ids of the request's input; ids that were given are taken as they are."""
     if request.token_ids is not None:
@@ -21,9 +21,7 @@ async def prompt_token_ids(
     return (await render(request.chat, tokenizer, timeout_s=timeout_s)).token_ids
 
 
-async def render(
-    chat: Chat, tokenizer: TokenizerClient, *, timeout_s: float | None
-) -> RenderedChat:
+async def render(chat: Chat, tokenizer: TokenizerCalls, *, timeout_s: float | None) -> RenderedChat:
     """A conversation through the checkpoint's chat template."""
     messages = [
         TemplateMessage(role=message.role, content=message.content, name=message.name)

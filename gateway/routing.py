@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from gateway.accepted_fields import bounded_by
 from gateway.model_card import Capabilities, GenerationDefaults, ModelCard
+from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.client.tokenizer import TokenizerClient
+from octavo.client.tokenizer_pool import TokenizerPool, no_tokenizer
 from octavo.client.worker import WorkerClient
 from octavo.client.worker_types import WorkerDescription
 from octavo.errors import (
@@ -31,18 +33,18 @@ class Routing:
         self,
         *,
         workers: Sequence[WorkerClient],
-        tokenizers: Sequence[TokenizerClient],
+        tokenizers: TokenizerPool,
         capabilities: Capabilities,
     ) -> None:
-        self.workers = workers
-        self.tokenizers = tokenizers
+        self._workers = workers
+        self._tokenizers = tokenizers
         self._capabilities = capabilities
         self._known_since_s: dict[str, int] = {}
 
     def models(self) -> list[ModelCard]:
         """All models, also those that no worker group serves just now, ordered by name."""
         by_name: dict[str, WorkerDescription] = {}
-        for worker in sorted(self.workers, key=lambda w: w.is_ready):
+        for worker in sorted(self._workers, key=lambda w: w.is_ready):
             if worker.description is not None:  # of several, one that is ready speaks
                 by_name[worker.description.model] = worker.description
         return [self._card(by_name[name]) for name in sorted(by_name)]
@@ -61,16 +63,21 @@ class Routing:
             raise _unknown_model(name, names)
         return cards[names.index(name)]
 
-    def tokenizer(self, model: ModelCard) -> TokenizerClient:
-        """A tokenizer that serves and speaks the ids of a serving worker group of the model."""
-        for tokenizer in self.tokenizers:
-            if tokenizer.is_ready and self._workers_for(model.name, tokenizer):
-                return tokenizer
+    def tokenizer(self, model: ModelCard) -> ReplicatedTokenizer:
+        """The tokenizers that serve and speak the ids of a serving worker group of the model."""
+        for fingerprint in self._fingerprints(model.name):
+            tokenizer = self._tokenizers.pick(fingerprint)
+            if tokenizer is not None and tokenizer.description is not None:
+                return ReplicatedTokenizer(tokenizer.description, self._tokenizers)
         raise self._why_not(model.name)
 
-    def worker(self, model: ModelCard, tokenizer: TokenizerClient) -> WorkerClient:
-        """The least loaded worker group that serves the model with that tokenizer's ids."""
-        fitting = self._workers_for(model.name, tokenizer)
+    def worker(self, model: ModelCard, fingerprint: str) -> WorkerClient:
+        """The least loaded worker group that serves the model with a tokenizer's ids."""
+        fitting = [
+            worker
+            for worker in self._ready_workers(model.name)
+            if worker.description and worker.description.tokenizer_fingerprint == fingerprint
+        ]
         if not fitting:
             raise self._why_not(model.name)
         return min(fitting, key=_pressure)
@@ -80,35 +87,32 @@ class Routing:
         return any(self._serves(card.name) for card in self.models())
 
     def _serves(self, name: str) -> bool:
-        return any(t.is_ready and self._workers_for(name, t) for t in self.tokenizers)
+        return any(self._tokenizers.pick(fingerprint) for fingerprint in self._fingerprints(name))
 
-    def _workers_for(self, name: str, tokenizer: TokenizerClient) -> list[WorkerClient]:
-        fingerprint = tokenizer.description and tokenizer.description.fingerprint
-        return [
-            worker
-            for worker in self._ready_workers(name)
-            if worker.description and worker.description.tokenizer_fingerprint == fingerprint
-        ]
+    def _fingerprints(self, name: str) -> list[str]:
+        """The fingerprints of the tokenizers whose ids the model's serving groups speak."""
+        workers = self._ready_workers(name)
+        spoken = [w.description.tokenizer_fingerprint for w in workers if w.description]
+        return list(dict.fromkeys(spoken))
 
     def _ready_workers(self, name: str) -> list[WorkerClient]:
         return [
-            w for w in self.workers if w.is_ready and w.description and w.description.model == name
+            w for w in self._workers if w.is_ready and w.description and w.description.model == name
         ]
 
     def _why_not(self, name: str) -> OctavoError:
         workers = self._ready_workers(name)
-        tokenizers = [tokenizer for tokenizer in self.tokenizers if tokenizer.is_ready]
+        tokenizers = [t for t in self._tokenizers.tokenizers if t.is_ready]
         if not workers:
             return _no_worker(name)
         if not tokenizers:
-            return UnavailableError(
-                "No tokenizer serves now.", reason="NO_TOKENIZER", retry_delay_ms=RETRY_DELAY_MS
-            )
+            return no_tokenizer()
         return _mismatch(workers[0], tokenizers[0])
 
     def _card(self, worker: WorkerDescription) -> ModelCard:
         known_since_s = self._known_since_s.setdefault(worker.model, int(time.time()))
-        described = (t.description for t in self.tokenizers if t.description is not None)
+        known = self._tokenizers.tokenizers
+        described = (t.description for t in known if t.description is not None)
         fitting = [d for d in described if d.fingerprint == worker.tokenizer_fingerprint]
         max_bytes = self._capabilities.max_prompt_bytes
         return ModelCard(

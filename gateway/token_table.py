@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from gateway.events import Token, TopToken
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.client.worker_types import TokenLogprob
 from octavo.errors import DeadlineExceededError
 
@@ -58,9 +58,8 @@ class TokenTables:
     def __init__(self) -> None:
         self._fetches: dict[str, asyncio.Task[TokenTable]] = {}
 
-    async def table(self, tokenizer: TokenizerClient, *, timeout_s: float | None) -> TokenTable:
+    async def table(self, tokenizer: ReplicatedTokenizer, *, timeout_s: float | None) -> TokenTable:
         """The table of the tokenizer's vocabulary."""
-        assert tokenizer.description is not None
         fetch = self._fetch(tokenizer, tokenizer.description.fingerprint)
         try:
             async with asyncio.timeout(timeout_s):
@@ -69,7 +68,7 @@ class TokenTables:
             message = "The deadline of the request passed while the vocabulary was fetched."
             raise DeadlineExceededError(message) from None
 
-    def _fetch(self, tokenizer: TokenizerClient, fingerprint: str) -> asyncio.Task[TokenTable]:
+    def _fetch(self, tokenizer: ReplicatedTokenizer, fingerprint: str) -> asyncio.Task[TokenTable]:
         fetch = self._fetches.get(fingerprint)
         if fetch is None:
             while len(self._fetches) >= _MAX_TABLES:
@@ -85,8 +84,7 @@ class TokenTables:
             del self._fetches[fingerprint]
 
 
-async def _fetched(tokenizer: TokenizerClient) -> TokenTable:
-    assert tokenizer.description is not None
+async def _fetched(tokenizer: ReplicatedTokenizer) -> TokenTable:
     size = tokenizer.description.vocabulary_size
     pieces: list[bytes] = []
     for begin in range(0, size, _PIECE_TOKENS):

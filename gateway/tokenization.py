@@ -13,7 +13,7 @@ from gateway.request import Chat
 from gateway.request_record import current_record
 from gateway.routing import Routing
 from gateway.validation import check_chat_fields
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.errors import invalid_field
 
 MAX_DETOKENIZE_TOKENS = 2**20
@@ -84,7 +84,7 @@ class Tokenization:
             token_ids, skip_special_tokens=skip_special_tokens is not False, timeout_s=timeout_s
         )
 
-    def _pair(self, model: str | None) -> tuple[ModelCard, TokenizerClient]:
+    def _pair(self, model: str | None) -> tuple[ModelCard, ReplicatedTokenizer]:
         card = self._routing.model(model)
         current_record().model = card.name
         return card, self._routing.tokenizer(card)

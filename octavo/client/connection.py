@@ -44,9 +44,11 @@ class Connection(abc.ABC):
 
     def __init__(self, address: str, service: str, *, backoff: Backoff | None = None) -> None:
         self.address = address
-        self.on_change: Callable[[], None] = _ignore
+        self.on_change: Callable[[], None] = ignore
+        self.num_losses = 0
         self._service = service
         self._backoff = backoff or Backoff()
+        self._connected = False
         self._ready = False
         self._keeper: asyncio.Task[None] | None = None
 
@@ -54,6 +56,16 @@ class Connection(abc.ABC):
     def is_ready(self) -> bool:
         """Whether the server serves and is connected now."""
         return self._ready
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server is connected now; one that drains is, and does not serve."""
+        return self._connected
+
+    @property
+    @abc.abstractmethod
+    def is_idle(self) -> bool:
+        """Whether nothing is open on the connection."""
 
     def start(self) -> None:
         """Starts to connect, in a task of its own."""
@@ -91,6 +103,8 @@ class Connection(abc.ABC):
                 log.exception("connection failed", address=self.address)
             finally:
                 was_ready = self._ready
+                self.num_losses += 1
+                self._connected = False
                 self._set_ready(False)
                 self._lose(cause)
             failures = 0 if was_ready else failures + 1
@@ -110,6 +124,7 @@ class Connection(abc.ABC):
     async def _watch(self, channel: grpc.aio.Channel, serving: asyncio.Event) -> None:
         health: Any = health_pb2_grpc.HealthStub(channel)  # its type stubs name no methods
         async for answer in health.Watch(health_pb2.HealthCheckRequest(service=self._service)):
+            self._connected = True
             if answer.status == _SERVING:
                 await self._describe(channel)
                 serving.set()
@@ -151,5 +166,5 @@ def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _ignore() -> None:
-    return
+def ignore() -> None:
+    """What hears of changes where nobody does."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import grpc.aio
 
 from octavo.client.connection import first_to_end
-from octavo.client.tokenizer_types import DecoderOptions, Piece, StopMatch
+from octavo.client.decode_outbox import DecodeOutbox
+from octavo.client.tokenizer_types import DecodedSoFar, DecoderOptions, Piece, StopMatch
 from octavo.errors import OctavoError, UnavailableError, error_from_code
 from octavo.v1 import tokenizer_pb2 as pb
 
@@ -28,14 +29,17 @@ FRAMES_IN_FLIGHT = 4
 STALL_S = 30.0
 
 
-class PieceSink(Protocol):
+class DecoderSink(Protocol):
     """Who hears about a decoder. Called by the reader: must return at once."""
 
     def decoded(self, piece: Piece) -> None:
         """Takes what came of ids that were fed, in the order in which they were fed."""
 
     def fail(self, error: OctavoError) -> None:
-        """Takes the failure of the decoder, after which nothing comes."""
+        """Takes the tokenizer's refusal, after which nothing comes."""
+
+    def lose(self, error: OctavoError) -> None:
+        """Hears that the decoder was lost with its tokenizer, after which nothing comes."""
 
 
 class Decoder:
@@ -43,7 +47,7 @@ class Decoder:
 
     def __init__(
         self,
-        sink: PieceSink,
+        sink: DecoderSink,
         *,
         feed: Callable[[Sequence[int], bool], None],
         close: Callable[[], None],
@@ -68,35 +72,30 @@ class DecodeStream:
     def __init__(self) -> None:
         self._keys = itertools.count(1)
         self._decoders: dict[int, Decoder] = {}
-        self._frame = pb.StreamDecodeRequest()
-        self._fed: dict[int, pb.DecodeEntry] = {}
-        self._filled = asyncio.Event()
+        self._outbox = DecodeOutbox()
         self._slots = asyncio.Semaphore(FRAMES_IN_FLIGHT)
         self._num_written = 0
         self._num_answered = 0
 
-    def open(self, options: DecoderOptions, sink: PieceSink) -> Decoder:
-        """A new decoder; the tokenizer hears of it with the next frame."""
+    @property
+    def num_open(self) -> int:
+        """Counts the decoders that are open."""
+        return len(self._decoders)
+
+    def open(self, options: DecoderOptions, sink: DecoderSink, so_far: DecodedSoFar) -> Decoder:
+        """A new decoder; the tokenizer hears of it with its first ids."""
         key = next(self._keys)
         decoder = Decoder(sink, feed=partial(self._feed, key), close=partial(self._close, key))
         self._decoders[key] = decoder
-        self._frame.opens.add(
-            key=key,
-            prompt_tail_ids=options.prompt_tail_ids,
-            stop_texts=options.stop_texts,
-            include_stop=options.include_stop,
-            token_bytes=options.token_bytes,
-            min_token_count=options.min_tokens or None,
-        )
+        self._outbox.open(key, options, so_far)
         return decoder
 
-    def fail(self, error: OctavoError) -> None:
+    def lose(self, error: OctavoError) -> None:
         """Ends all decoders with `error` and starts anew."""
         decoders, self._decoders = self._decoders, {}
-        self._take_frame()
-        self._filled.clear()
+        self._outbox = DecodeOutbox()
         for decoder in decoders.values():
-            decoder.sink.fail(error)
+            decoder.sink.lose(error)
 
     async def run(self, call: DecodeCall) -> None:
         """Writes frames and hands out the answers until the stream is lost."""
@@ -109,26 +108,19 @@ class DecodeStream:
         )
 
     def _feed(self, key: int, token_ids: Sequence[int], last: bool) -> None:
-        if key not in self._decoders:
-            return
-        entry = self._fed.get(key)
-        if entry is None:
-            entry = self._fed[key] = self._frame.entries.add(key=key)
-        entry.token_ids.extend(token_ids)
-        entry.last = last
-        self._filled.set()
+        if key in self._decoders:
+            self._outbox.feed(key, token_ids, last=last)
 
     def _close(self, key: int) -> None:
         if self._decoders.pop(key, None) is not None:
-            self._frame.closed_keys.append(key)
-            self._filled.set()
+            self._outbox.close(key)
 
     async def _write(self, call: DecodeCall) -> None:
+        outbox = self._outbox
         while True:
-            await self._filled.wait()
+            await outbox.filled.wait()
             await self._slots.acquire()
-            self._filled.clear()
-            frame = self._take_frame()
+            frame = outbox.take_frame()
             self._num_written += 1
             for entry in frame.entries:
                 if (decoder := self._decoders.get(entry.key)) is not None:
@@ -136,11 +128,6 @@ class DecodeStream:
             # Not wait_for: before Python 3.12 it can swallow a cancel.
             async with asyncio.timeout(STALL_S):
                 await call.write(frame)
-
-    def _take_frame(self) -> pb.StreamDecodeRequest:
-        frame, self._frame = self._frame, pb.StreamDecodeRequest()
-        self._fed = {}
-        return frame
 
     async def _read(self, call: DecodeCall) -> None:
         async for answer in call:

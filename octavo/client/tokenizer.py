@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
 from typing import Any
 
 import grpc.aio
 
 from octavo.client.connection import Backoff, Connection
-from octavo.client.decode_stream import Decoder, DecodeStream, PieceSink
+from octavo.client.decode_stream import Decoder, DecoderSink, DecodeStream
+from octavo.client.tokenizer_calls import TokenizerCalls
 from octavo.client.tokenizer_types import (
+    NOTHING_DECODED,
+    DecodedSoFar,
     DecoderOptions,
-    RenderedChat,
-    TemplateMessage,
     TokenizerDescription,
 )
 from octavo.errors import UnavailableError
@@ -27,92 +28,56 @@ CALL_TIMEOUT_S = 30.0
 RETRY_DELAY_MS = 500
 
 
-class TokenizerClient(Connection):
-    """One tokenizer service at one address. Calls take `timeout_s`: what remains to the caller."""
+class TokenizerClient(Connection, TokenizerCalls):
+    """One tokenizer service at one address."""
 
     def __init__(self, address: str, *, backoff: Backoff | None = None) -> None:
         super().__init__(address, TOKENIZER_SERVICE, backoff=backoff)
         self.description: TokenizerDescription | None = None
         self._stub: tokenizer_pb2_grpc.TokenizerServiceAsyncStub | None = None
+        self._num_calls = 0
         self._decoding = DecodeStream()
 
-    async def encode(
-        self, text: str, *, add_special_tokens: bool = True, timeout_s: float | None = None
-    ) -> Sequence[int]:
-        """The ids of `text`; special tokens in it are ordinary text."""
-        (ids,) = await self.encode_texts(
-            [text], add_special_tokens=add_special_tokens, timeout_s=timeout_s
-        )
-        return ids
+    @property
+    def num_open(self) -> int:
+        """Counts the decoders and calls that this client has open."""
+        return self._decoding.num_open + self._num_calls
 
-    async def encode_texts(
-        self,
-        texts: Sequence[str],
-        *,
-        add_special_tokens: bool = True,
-        timeout_s: float | None = None,
-    ) -> list[tuple[int, ...]]:
-        """The ids of each of `texts`, in one call."""
-        request = pb.EncodeRequest(texts=texts, add_special_tokens=add_special_tokens)
-        answer = await self._answered(self._serving_stub().Encode, request, timeout_s)
-        return [tuple(encoding.token_ids) for encoding in answer.encodings]
+    @property
+    def is_idle(self) -> bool:
+        """Whether no decoder and no call is open."""
+        return self.num_open == 0
 
-    async def render_chat(
-        self,
-        messages: Sequence[TemplateMessage],
-        *,
-        template_arguments: Mapping[str, Any] | None = None,
-        timeout_s: float | None = None,
-    ) -> RenderedChat:
-        """A conversation through the checkpoint's template, ready for the assistant's answer."""
-        request = pb.RenderChatRequest(messages=[_message_to_pb(message) for message in messages])
-        if template_arguments is not None:
-            request.template_arguments.update(template_arguments)
-        answer = await self._answered(self._serving_stub().RenderChat, request, timeout_s)
-        return RenderedChat(token_ids=tuple(answer.token_ids), text=answer.text)
-
-    async def decode(
-        self,
-        token_ids: Sequence[int],
-        *,
-        skip_special_tokens: bool = True,
-        timeout_s: float | None = None,
-    ) -> str:
-        """The text of `token_ids`."""
-        request = _decode_request(token_ids, skip_special_tokens=skip_special_tokens)
-        answer = await self._answered(self._serving_stub().Decode, request, timeout_s)
-        return str(answer.texts[0].text)
-
-    async def token_bytes(
-        self, token_ids: Sequence[int], *, timeout_s: float | None = None
-    ) -> Sequence[bytes]:
-        """The bytes that each of `token_ids` stands for."""
-        request = _decode_request(token_ids, skip_special_tokens=False)
-        request.token_bytes = True
-        answer = await self._answered(self._serving_stub().Decode, request, timeout_s)
-        return tuple(answer.texts[0].token_bytes)
-
-    def open_decoder(self, options: DecoderOptions, sink: PieceSink) -> Decoder:
+    def open_decoder(
+        self, options: DecoderOptions, sink: DecoderSink, so_far: DecodedSoFar = NOTHING_DECODED
+    ) -> Decoder:
         """A decoder for one output; raises UnavailableError where the tokenizer does not serve."""
         self._serving_stub()
-        return self._decoding.open(options, sink)
+        return self._decoding.open(options, sink, so_far)
 
-    def _serving_stub(self) -> tokenizer_pb2_grpc.TokenizerServiceAsyncStub:
-        if self._stub is None or not self.is_ready:
-            raise _tokenizer_lost(self.address, "it does not serve")
-        return self._stub
-
-    async def _answered(self, method: Any, request: Any, timeout_s: float | None) -> Any:
+    async def call(self, method: str, request: Any, timeout_s: float | None) -> Any:
+        """See TokenizerCalls; raises UnavailableError where the tokenizer does not serve."""
+        bound = getattr(self._serving_stub(), method)
         timeout_s = CALL_TIMEOUT_S if timeout_s is None else min(timeout_s, CALL_TIMEOUT_S)
+        self._num_calls += 1
         try:
-            return await method(
-                request, timeout=max(timeout_s, 0.0), metadata=request_id_metadata()
-            )
+            return await bound(request, timeout=max(timeout_s, 0.0), metadata=request_id_metadata())
         except grpc.aio.AioRpcError as error:
             raised = error_from_rpc(error)
             if isinstance(raised, UnavailableError):
                 raise _tokenizer_lost(self.address, raised.message) from error
             raise raised from error
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise _tokenizer_lost(self.address, "the connection was closed") from None
+        finally:
+            self._num_calls -= 1
+
+    def _serving_stub(self) -> tokenizer_pb2_grpc.TokenizerServiceAsyncStub:
+        if self._stub is None or not self.is_ready:
+            raise _tokenizer_lost(self.address, "it does not serve")
+        return self._stub
 
     async def _describe(self, channel: grpc.aio.Channel) -> None:
         stub = tokenizer_pb2_grpc.TokenizerServiceStub(channel)
@@ -130,17 +95,13 @@ class TokenizerClient(Connection):
 
     def _lose(self, cause: str) -> None:
         self._stub = None
-        self._decoding.fail(_tokenizer_lost(self.address, cause))
+        self._decoding.lose(_tokenizer_lost(self.address, cause))
 
 
-def _decode_request(token_ids: Sequence[int], *, skip_special_tokens: bool) -> pb.DecodeRequest:
-    return pb.DecodeRequest(
-        sequences=[pb.TokenIdList(ids=token_ids)], skip_special_tokens=skip_special_tokens
-    )
-
-
-def _message_to_pb(message: TemplateMessage) -> pb.TemplateMessage:
-    return pb.TemplateMessage(role=message.role, content=message.content, name=message.name)
+def _is_cancelled() -> bool:
+    """Whether the caller is: a call whose channel is closed raises CancelledError just the same."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _tokenizer_lost(address: str, cause: str) -> UnavailableError:

@@ -47,6 +47,17 @@ class DecoderOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedSoFar:
+    """What another tokenizer has decoded of an output: its ids, and the bytes of their text."""
+
+    token_ids: Sequence[int] = ()
+    sent_bytes: int = 0
+
+
+NOTHING_DECODED = DecodedSoFar()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StopMatch:
     """A stop text that matched, completed by the id at `token_index` of its piece."""
 

@@ -80,6 +80,11 @@ class WorkerClient(Connection):
         """Counts the requests that this client has open."""
         return len(self._sinks)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is open."""
+        return not self._sinks
+
     def submit(self, submission: Submission, sink: ItemSink) -> Run:
         """Hands a request over; raises UnavailableError where the worker does not serve."""
         if not self.is_ready:

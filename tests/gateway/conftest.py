@@ -50,6 +50,7 @@ async def system(worker: FakeWorker, tokenizer: FakeTokenizer) -> AsyncIterator[
         grpc_port=0,
         worker=[worker.address],
         tokenizer=[tokenizer.address],
+        tokenizer_wait_s=0.1,
         max_requests=64,
         max_session_requests=32,
         max_prompt_bytes=8_192,

@@ -25,8 +25,9 @@ class _Decoder:
         self._stop_texts = list(opened.stop_texts)
         self._include_stop = opened.include_stop
         self._token_bytes = opened.token_bytes
-        self._held = ""
-        self._num_ids = 0
+        text = self._utf8.decode(bytes(id_ for id_ in opened.token_ids_so_far if id_ < EOS_ID))
+        self._held = text.encode()[opened.sent_bytes :].decode()
+        self._num_ids = len(opened.token_ids_so_far)
         self._min_ids = opened.min_token_count
 
     def decode(self, entry: pb.DecodeEntry) -> pb.DecodedEntry:

@@ -9,6 +9,7 @@ import pytest
 from gateway.accepted_fields import capabilities
 from gateway.routing import Routing
 from octavo.client.tokenizer import TokenizerClient
+from octavo.client.tokenizer_pool import TokenizerPool
 from octavo.client.tokenizer_types import TokenizerDescription
 from octavo.client.worker import WorkerClient
 from octavo.client.worker_types import Load, WorkerDescription
@@ -48,6 +49,8 @@ class Tokenizer:
     def __init__(self, fingerprint: str = "f", *, ready: bool = True) -> None:
         self.address = fingerprint
         self.is_ready = ready
+        self.num_open = 0
+        self.num_losses = 0
         self.description = TokenizerDescription(
             fingerprint=fingerprint, vocabulary_size=9, has_chat_template=True, max_text_bytes=10
         )
@@ -56,14 +59,14 @@ class Tokenizer:
 def routing(workers: list[Worker], tokenizers: list[Tokenizer]) -> Routing:
     return Routing(
         workers=cast(list[WorkerClient], workers),
-        tokenizers=cast(list[TokenizerClient], tokenizers),
+        tokenizers=TokenizerPool(cast(list[TokenizerClient], tokenizers), wait_s=0),
         capabilities=capabilities(max_prompt_bytes=1_000, max_session_requests=1),
     )
 
 
 def chosen(routes: Routing, name: str | None = None) -> object:
     model = routes.model(name)
-    return routes.worker(model, routes.tokenizer(model))
+    return routes.worker(model, routes.tokenizer(model).description.fingerprint)
 
 
 def test_the_least_loaded_group_takes_the_request() -> None:

@@ -12,7 +12,9 @@ import pytest_asyncio
 from gateway import token_table
 from gateway.events import Token, TopToken
 from gateway.token_table import TokenTables
+from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.client.tokenizer import TokenizerClient
+from octavo.client.tokenizer_pool import TokenizerPool
 from octavo.client.worker_types import TokenLogprob
 from octavo.errors import DeadlineExceededError, UnavailableError
 from tests.gateway.fake_tokenizer import VOCABULARY_SIZE, FakeTokenizer
@@ -28,15 +30,22 @@ async def client(tokenizer: FakeTokenizer) -> AsyncIterator[TokenizerClient]:
     await connected.close()
 
 
+@pytest.fixture
+def alone(client: TokenizerClient) -> ReplicatedTokenizer:
+    """The one tokenizer as requests see it."""
+    assert client.description is not None
+    return ReplicatedTokenizer(client.description, TokenizerPool([client], wait_s=0))
+
+
 async def test_it_is_fetched_once_and_in_pieces(
-    tokenizer: FakeTokenizer, client: TokenizerClient, monkeypatch: pytest.MonkeyPatch
+    tokenizer: FakeTokenizer, alone: ReplicatedTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_table, "_PIECE_TOKENS", 128)
     tables = TokenTables()
     first, second = await asyncio.gather(
-        *(tables.table(client, timeout_s=timeout_s) for timeout_s in (None, 5))
+        *(tables.table(alone, timeout_s=timeout_s) for timeout_s in (None, 5))
     )
-    assert await tables.table(client, timeout_s=None) is first is second
+    assert await tables.table(alone, timeout_s=None) is first is second
     assert tokenizer.calls == ["Decode"] * -(-VOCABULARY_SIZE // 128)
     scored = TokenLogprob(logprob=-0.5, top_token_ids=(98, 256, 10**6), top_logprobs=(0, -1, -2))
     assert first.token(97, scored) == Token(
@@ -53,35 +62,35 @@ async def test_it_is_fetched_once_and_in_pieces(
 
 
 async def test_a_deadline_ends_one_request_and_not_the_fetch(
-    tokenizer: FakeTokenizer, client: TokenizerClient
+    tokenizer: FakeTokenizer, alone: ReplicatedTokenizer
 ) -> None:
     tokenizer.decoding_allowed.clear()
     tables = TokenTables()
-    patient = asyncio.create_task(tables.table(client, timeout_s=5))
+    patient = asyncio.create_task(tables.table(alone, timeout_s=5))
     with pytest.raises(DeadlineExceededError):
-        await tables.table(client, timeout_s=0.02)
+        await tables.table(alone, timeout_s=0.02)
     tokenizer.decoding_allowed.set()
     assert (await patient).token(97, None).bytes == b"a"
     assert tokenizer.calls == ["Decode"]
 
 
 async def test_after_a_failure_the_next_request_tries_again(
-    tokenizer: FakeTokenizer, client: TokenizerClient
+    tokenizer: FakeTokenizer, client: TokenizerClient, alone: ReplicatedTokenizer
 ) -> None:
     tables = TokenTables()
     await tokenizer.kill()
     await until(lambda: not client.is_ready)
     with pytest.raises(UnavailableError):
-        await tables.table(client, timeout_s=5)
+        await tables.table(alone, timeout_s=5)
     await tokenizer.start()
     await until(lambda: client.is_ready)
-    assert (await tables.table(client, timeout_s=5)).token(97, None).bytes == b"a"
+    assert (await tables.table(alone, timeout_s=5)).token(97, None).bytes == b"a"
 
 
-async def test_few_tables_are_kept(tokenizer: FakeTokenizer, client: TokenizerClient) -> None:
+async def test_few_tables_are_kept(client: TokenizerClient, alone: ReplicatedTokenizer) -> None:
     tables = TokenTables()
-    assert client.description is not None
     for name in "abcdefab":
-        client.description = replace(client.description, fingerprint=name)
-        await tables.table(client, timeout_s=5)
+        client.description = replace(alone.description, fingerprint=name)
+        renamed = ReplicatedTokenizer(client.description, TokenizerPool([client], wait_s=0))
+        await tables.table(renamed, timeout_s=5)
     assert len(tables._fetches) == 4

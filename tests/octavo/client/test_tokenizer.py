@@ -30,6 +30,9 @@ class Sink:
     def fail(self, error: OctavoError) -> None:
         self.error = error
 
+    def lose(self, error: OctavoError) -> None:
+        self.error = error
+
     @property
     def text(self) -> str:
         return "".join(piece.text for piece in self.pieces)

@@ -1,0 +1,74 @@
+"""What waits for the next frame of a StreamDecode stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from octavo.client.tokenizer_types import DecodedSoFar, DecoderOptions
+from octavo.v1 import tokenizer_pb2 as pb
+
+# A frame takes no further decoder past this many ids: decoders that are opened again bring all
+# their ids, too much for one message and for the patience of the others.
+MAX_FRAME_IDS = 64 * 1024
+
+
+class DecodeOutbox:
+    """Decoders to open, ids merged per decoder, decoders to drop. `filled` while there are any."""
+
+    def __init__(self) -> None:
+        self.filled = asyncio.Event()
+        self._opens: dict[int, pb.OpenDecoder] = {}
+        self._entries: dict[int, pb.DecodeEntry] = {}
+        self._closed_keys: list[int] = []
+
+    def open(self, key: int, options: DecoderOptions, so_far: DecodedSoFar) -> None:
+        """Keeps the opening until the decoder's first ids come."""
+        self._opens[key] = pb.OpenDecoder(
+            key=key,
+            prompt_tail_ids=options.prompt_tail_ids,
+            token_ids_so_far=so_far.token_ids,
+            sent_bytes=so_far.sent_bytes or None,
+            stop_texts=options.stop_texts,
+            include_stop=options.include_stop,
+            token_bytes=options.token_bytes,
+            min_token_count=options.min_tokens or None,
+        )
+
+    def feed(self, key: int, token_ids: Sequence[int], *, last: bool) -> None:
+        """Adds ids to those of the decoder that wait."""
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = pb.DecodeEntry(key=key)
+        entry.token_ids.extend(token_ids)
+        entry.last = last
+        self.filled.set()
+
+    def close(self, key: int) -> None:
+        """Drops what waits; the tokenizer hears of it if it has heard of the decoder."""
+        self._entries.pop(key, None)
+        if self._opens.pop(key, None) is None:
+            self._closed_keys.append(key)
+        self._note_filled()
+
+    def take_frame(self) -> pb.StreamDecodeRequest:
+        """The next frame: an open goes with the first ids of its decoder."""
+        frame = pb.StreamDecodeRequest(closed_keys=self._closed_keys)
+        self._closed_keys = []
+        num_ids = 0
+        while self._entries and num_ids < MAX_FRAME_IDS:
+            key = next(iter(self._entries))
+            entry = self._entries.pop(key)
+            num_ids += len(entry.token_ids)
+            if (opening := self._opens.pop(key, None)) is not None:
+                num_ids += len(opening.token_ids_so_far)
+                frame.opens.append(opening)
+            frame.entries.append(entry)
+        self._note_filled()
+        return frame
+
+    def _note_filled(self) -> None:
+        if self._entries or self._closed_keys:
+            self.filled.set()
+        else:
+            self.filled.clear()
