@@ -5,7 +5,7 @@
 #   make test     all tests                                              (ARGS="tests/octavo -x")
 #   make check    formats, lint, types, imports, protos
 #   make stubs    octavo/v1 from protos/
-#   make bench    the benchmarks                                         (BENCH=decode picks one)
+#   make bench    the running product under load     (ARGS=--quick; BENCH="decode waiting" for others)
 #
 # Which torch: the default is what the tests run on. Another build is asked for like this:
 #   make setup TORCH="torch==2.11.0 --index-url <PyTorch's index of the build for your device>"
@@ -65,7 +65,7 @@ serve: $(READY)
 test: model
 	@$(PYTHON) -m pytest $(ARGS)
 
-BENCH ?= $(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))
+BENCH ?= serving
 
 bench: model
 	@model=$$($(PYTHON) -m services.worker.tools.prepare --quiet); set -e; \

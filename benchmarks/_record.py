@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.metadata
 import json
 import os
 import platform
@@ -12,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def record(benchmark: str, model: Path, output: Path | None, **values: Any) -> None:
     """Prints the result as one line of JSON, the last, and writes it to `output` where given."""
@@ -21,7 +20,7 @@ def record(benchmark: str, model: Path, output: Path | None, **values: Any) -> N
     result = {
         "benchmark": benchmark,
         "device": f"{_processor()}, {os.cpu_count()} cores",
-        "torch": torch.__version__,
+        "torch": importlib.metadata.version("torch"),
         "commit": _commit(),
         "command": f"python -m benchmarks.{benchmark} {arguments}".rstrip(),
         "date": dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds"),

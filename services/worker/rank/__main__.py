@@ -21,10 +21,10 @@ from services.worker.link.rank_config import ENVIRONMENT_NAME, RankConfig
 from services.worker.link.rank_end import RankEnd
 from services.worker.rank.activity import Activity, start_heartbeat
 from services.worker.rank.inbox import Inbox
+from services.worker.rank.thread_waiting import thread_waiting
 
 log = structlog.get_logger()
 
-SPIN_COUNT = "1000"  # about 20 us
 LAST_WORDS_S = 2.0  # for the front to read why, and to kill this process
 
 
@@ -50,10 +50,7 @@ def _work(config: RankConfig, rank: int, link: RankEnd) -> None:
     activity = Activity(config.step_limit_ms)
     start_heartbeat(link, activity, config.heartbeat_ms)
     inbox = Inbox(link)
-    # OpenMP's threads spin while they wait for each other, which fights with every other process of
-    # the machine; see docs/decisions/0005. Read when torch is imported.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    os.environ.update(thread_waiting(os.environ))
     link.send(Progress(stage="importing torch", loaded_bytes=0, total_bytes=0))
     # Imported here because they import torch: after the hello, and under the heartbeat.
     from services.worker.rank import loading, loop  # noqa: PLC0415

@@ -1,0 +1,187 @@
+"""The running product under load, through every door, against its own engine alone.
+
+    python -m benchmarks.serving --model FOLDER [--quick] [--output benchmarks/results/serving.json]
+    python -m benchmarks.serving --model FOLDER --grpc HOST:PORT --http http://HOST:PORT
+
+Regime: `octavo serve` with its gateway, tokenizer, front and rank on this machine (or a product
+that runs already); prompts of 5 to 400 random ids from a fixed seed, greedy, outputs of a fixed
+length. Closed loops of 1, 8 and 32 clients; then open loops with Poisson arrivals at a share of
+what the largest closed loop finished, some of whose requests are cancelled midway. The engine alone
+runs the same requests in a process of its own beside each closed loop: phases take turns, one at a
+time, so that the machine's noise hits both. A round in which others took too much of the machine is
+left out where a quiet one remains; the table says how many were quiet. Unary answers come whole and
+have no first token. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import psutil
+
+from benchmarks import _serving_table as table
+from benchmarks._engine_process import running_engine
+from benchmarks._phases import Quiet, Stage
+from benchmarks._product import running_product
+from benchmarks._record import record
+from octavo.bench.doors import DOORS
+from octavo.bench.summary import Limits
+from octavo.bench.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How much of everything."""
+
+    rounds: int
+    max_tokens: int  # of each answer
+    jobs_per_client: int
+    fewest_jobs: int  # of a closed loop, however few clients it has
+    open_s: float  # of an open loop
+    open_doors: Sequence[str]
+
+    def num_jobs(self, concurrency: int) -> int:
+        """Requests of one closed loop."""
+        return max(self.fewest_jobs, self.jobs_per_client * concurrency)
+
+
+QUICK = Plan(
+    rounds=1,
+    max_tokens=16,
+    jobs_per_client=1,
+    fewest_jobs=3,
+    open_s=3.0,
+    open_doors=("stream", "http"),
+)
+FULL = Plan(
+    rounds=3,
+    max_tokens=64,
+    jobs_per_client=3,
+    fewest_jobs=8,
+    open_s=30.0,
+    open_doors=("stream", "session", "http"),
+)
+
+
+def closed_loops(
+    stage: Stage, plan: Plan, doors: Sequence[str], concurrencies: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """The figures of every closed loop. The rounds of all doors take turns."""
+    workload = stage.workload(plan.max_tokens)
+    for concurrency in concurrencies:
+        num_jobs = plan.num_jobs(concurrency)
+        rounds = [stage.closed(doors, concurrency, workload, num_jobs) for _ in range(plan.rounds)]
+        for door in doors:
+            load = {"door": door, "load": f"closed {concurrency}", "concurrency": concurrency}
+            yield {**load, **stage.figures([one[door] for one in rounds])}
+
+
+def open_loops(
+    stage: Stage, plan: Plan, doors: Sequence[str], rate: float, cancelled_share: float
+) -> Iterator[dict[str, Any]]:
+    """The figures of every open loop."""
+    workload = stage.workload(plan.max_tokens, cancelled_share)
+    for door in doors:
+        one = stage.open(door, rate, plan.open_s, workload)
+        load = {"door": door, "load": f"open {rate:.1f}/s", "requests_offered_per_s": rate}
+        yield {**load, **stage.figures([one])}
+
+
+def open_rate(closed: Sequence[dict[str, Any]], share: float) -> float:
+    """A share of the requests a second that the largest closed loop finished, all doors alike."""
+    most = max(figure["concurrency"] for figure in closed)
+    rates: list[float] = [f["requests_per_s"] for f in closed if f["concurrency"] == most]
+    return round(share * mean(rates), 2)
+
+
+def open_stage(stack: ExitStack, arguments: argparse.Namespace) -> Stage:
+    """Starts what has to run: the product, unless its address is given, and the engine alone."""
+    processes = {"client": [psutil.Process()]}
+    quiet = Quiet(limit=arguments.others_limit, patience_s=arguments.patience_s)
+    if arguments.grpc is None:
+        device = f"--device={arguments.device}"
+        product = stack.enter_context(running_product(arguments.model, device))
+        grpc, http = product.grpc, product.http
+        processes |= product.processes()
+    else:
+        grpc, http = arguments.grpc, arguments.http
+        quiet = Quiet(limit=1.0, patience_s=0.0)  # the product itself is among the others
+    engine = stack.enter_context(running_engine(arguments.model, arguments.device))
+    processes["engine"] = [engine.process]
+    return Stage(
+        target=Target(grpc=grpc, http=http, temperature=arguments.temperature),
+        engine=engine,
+        processes=processes,
+        limits=Limits(
+            first_token_ms=arguments.first_token_limit_ms,
+            inter_token_ms=arguments.inter_token_limit_ms,
+        ),
+        quiet=quiet,
+    )
+
+
+def main() -> None:
+    """Runs everything and prints it."""
+    arguments = _parser().parse_args()
+    plan = QUICK if arguments.quick else FULL
+    doors = [door for door in arguments.doors if door != "http" or _has_http(arguments)]
+    figures: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        stage = open_stage(stack, arguments)
+        print(table.header(), flush=True)
+        for figure in closed_loops(stage, plan, doors, arguments.concurrency):
+            figures.append(figure)
+            print(table.line(figure), flush=True)
+        rate = arguments.rate or open_rate(figures, arguments.rate_share)
+        open_doors = [door for door in plan.open_doors if door in doors]
+        for figure in open_loops(stage, plan, open_doors, rate, arguments.cancelled_share):
+            figures.append(figure)
+            print(table.line(figure), flush=True)
+    record(
+        "serving",
+        arguments.model,
+        arguments.output,
+        max_tokens=plan.max_tokens,
+        temperature=arguments.temperature,
+        first_token_limit_ms=arguments.first_token_limit_ms,
+        inter_token_limit_ms=arguments.inter_token_limit_ms,
+        others_limit=arguments.others_limit,
+        cancelled_share=arguments.cancelled_share,
+        figures=figures,
+    )
+
+
+def _has_http(arguments: argparse.Namespace) -> bool:
+    return arguments.grpc is None or arguments.http is not None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving")
+    add = parser.add_argument
+    add("--model", type=Path, required=True, help="a checkpoint folder")
+    add("--quick", action="store_true", help="under a minute, on a quiet machine")
+    add("--device", default="auto", help="cpu, cuda or auto")
+    add("--grpc", metavar="HOST:PORT", help="a product that runs already")
+    add("--http", metavar="URL", help="its HTTP door")
+    add("--doors", nargs="+", choices=list(DOORS), default=list(DOORS))
+    add("--concurrency", type=int, nargs="+", default=[1, 8, 32])
+    add("--temperature", type=float, default=0.0)
+    add("--rate", type=float, help="requests a second of the open loops")
+    add("--rate-share", type=float, default=0.7, help="the same, of what the closed loop finished")
+    add("--cancelled-share", type=float, default=0.2, help="of the open loops' requests")
+    add("--first-token-limit-ms", type=float, default=2000.0, help="of a good request")
+    add("--inter-token-limit-ms", type=float, default=200.0, help="of a good request")
+    add("--others-limit", type=float, default=0.1, help="share of the machine in a quiet round")
+    add("--patience-s", type=float, default=0.0, help="longest wait for a quiet phase, each")
+    add("--output", type=Path, help="also write the result to this file")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
