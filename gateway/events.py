@@ -45,7 +45,9 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """The worker has scheduled the request. `prompt_tokens` are there where asked for."""
+    """The worker has scheduled the request. `prompt_tokens` are there where asked for; of the text
+    of each output, the first `num_echoed_characters` are the prompt's.
+    """
 
     request_id: str
     model: str
@@ -53,6 +55,7 @@ class Accepted:
     num_cached_prompt_tokens: int
     seed: int
     prompt_tokens: Sequence[Token] = ()
+    num_echoed_characters: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

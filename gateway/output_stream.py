@@ -138,6 +138,7 @@ class OutputStream:
                 num_cached_prompt_tokens=self._num_cached_prompt_tokens,
                 seed=self._plan.seed,
                 prompt_tokens=self._prompt_tokens(item.prompt_logprobs if item else ()),
+                num_echoed_characters=len(self._plan.echoed_text),
             )
         )
         for output in self._outputs:

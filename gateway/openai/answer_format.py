@@ -1,7 +1,4 @@
-"""The shapes of both endpoints' answers: chunks of a stream as bytes, a whole answer as an object.
-
-    chat:       role chunk · content chunks · finish chunk, per choice · usage chunk where asked
-    completion: text chunks · finish chunk, per choice · usage chunk where asked
+"""What the answers of both endpoints have in common, as chunks of a stream and as one object.
 
 Chunks are put together from bytes that are made once for a stream: they are the hot path.
 """
@@ -13,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.events import FinishReason, Usage
+from gateway.events import Accepted, FinishReason, Token, Usage
 from gateway.openai.json_text import json_bytes
 
-_FINISH_REASONS: Mapping[FinishReason, str] = {
+FINISH_REASONS: Mapping[FinishReason, str] = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.CONTEXT_LENGTH: "length",
@@ -41,7 +38,13 @@ class Choice:
     """One choice of a whole answer, as it grows."""
 
     texts: list[str] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
     reason: FinishReason = FinishReason.STOP
+
+    @property
+    def text(self) -> str:
+        """All of its text."""
+        return "".join(self.texts)
 
 
 class AnswerFormat(abc.ABC):
@@ -51,7 +54,10 @@ class AnswerFormat(abc.ABC):
     whole_object: str
     chunk_object: str
 
-    def __init__(self, envelope: Envelope, *, has_usage_chunk: bool) -> None:
+    def __init__(
+        self, envelope: Envelope, *, has_usage_chunk: bool = False, has_logprobs: bool = False
+    ) -> None:
+        self.has_logprobs = has_logprobs
         self._has_usage_chunk = has_usage_chunk
         self._fields: dict[str, Any] = {
             "id": self.id_prefix + envelope.request_id,
@@ -64,26 +70,37 @@ class AnswerFormat(abc.ABC):
         self._tail = b'],"usage":null}\n\n' if has_usage_chunk else b"]}\n\n"
 
     @abc.abstractmethod
-    def opening(self, index: int) -> bytes:
+    def opening(self, index: int, accepted: Accepted) -> bytes:
         """What comes before the first text of a choice."""
 
     @abc.abstractmethod
-    def text(self, index: int, text: str) -> bytes:
-        """The chunk for new text of a choice."""
+    def text(self, index: int, text: str, tokens: Sequence[Token]) -> bytes:
+        """The chunk for new text of a choice and the tokens that it is made of."""
 
     @abc.abstractmethod
-    def finish(self, index: int, reason: FinishReason) -> bytes:
-        """The last chunk of a choice."""
+    def finish(self, index: int, reason: FinishReason, tokens: Sequence[Token]) -> bytes:
+        """The last chunk of a choice, with tokens that made no text."""
 
     @abc.abstractmethod
     def choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        """One choice of a whole answer."""
+        """One choice of a whole answer, after its `opening`."""
 
     def usage(self, usage: Sequence[Usage]) -> bytes:
         """The chunk after the last choice has finished; nothing where it was not asked for."""
         if not self._has_usage_chunk:
             return b""
         return self._head + b'],"usage":' + json_bytes(_usage_fields(usage)) + b"}\n\n"
+
+    def _chunk(self, index: int, content: bytes, logprobs: Any, reason: bytes) -> bytes:
+        """A chunk of one choice; `content` is the member that the endpoints differ in."""
+        return b'%b{"index":%d,%b,"logprobs":%b,"finish_reason":%b}%b' % (
+            self._head,
+            index,
+            content,
+            b"null" if logprobs is None else json_bytes(logprobs),
+            reason,
+            self._tail,
+        )
 
     def whole(self, choices: Mapping[int, Choice], usage: Sequence[Usage]) -> dict[str, Any]:
         """The answer that is not streamed."""
@@ -93,83 +110,6 @@ class AnswerFormat(abc.ABC):
             "choices": [self.choice(index, choices[index]) for index in sorted(choices)],
             "usage": _usage_fields(usage),
         }
-
-
-class ChatFormat(AnswerFormat):
-    """/v1/chat/completions."""
-
-    id_prefix = "chatcmpl-"
-    whole_object = "chat.completion"
-    chunk_object = "chat.completion.chunk"
-
-    def opening(self, index: int) -> bytes:
-        """The role, with empty content: the only empty content of a stream."""
-        return self._chunk(index, b'{"role":"assistant","content":""}', b"null")
-
-    def text(self, index: int, text: str) -> bytes:
-        """A content delta."""
-        return self._chunk(index, b'{"content":' + json_bytes(text) + b"}", b"null")
-
-    def finish(self, index: int, reason: FinishReason) -> bytes:
-        """An empty delta with the reason."""
-        return self._chunk(index, b"{}", json_bytes(_FINISH_REASONS[reason]))
-
-    def choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        """The assistant's message."""
-        content = "".join(choice.texts)
-        return {
-            "index": index,
-            "message": {"role": "assistant", "content": content, "refusal": None},
-            "logprobs": None,
-            "finish_reason": _FINISH_REASONS[choice.reason],
-        }
-
-    def _chunk(self, index: int, delta: bytes, reason: bytes) -> bytes:
-        return b'%b{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}%b' % (
-            self._head,
-            index,
-            delta,
-            reason,
-            self._tail,
-        )
-
-
-class CompletionFormat(AnswerFormat):
-    """/v1/completions; a chunk has the shape of a whole answer."""
-
-    id_prefix = "cmpl-"
-    whole_object = "text_completion"
-    chunk_object = "text_completion"
-
-    def opening(self, index: int) -> bytes:
-        """Nothing: there is no role."""
-        return b""
-
-    def text(self, index: int, text: str) -> bytes:
-        """A text delta."""
-        return self._chunk(index, text, b"null")
-
-    def finish(self, index: int, reason: FinishReason) -> bytes:
-        """Empty text with the reason."""
-        return self._chunk(index, "", json_bytes(_FINISH_REASONS[reason]))
-
-    def choice(self, index: int, choice: Choice) -> dict[str, Any]:
-        """The text."""
-        return {
-            "index": index,
-            "text": "".join(choice.texts),
-            "logprobs": None,
-            "finish_reason": _FINISH_REASONS[choice.reason],
-        }
-
-    def _chunk(self, index: int, text: str, reason: bytes) -> bytes:
-        return b'%b{"index":%d,"text":%b,"logprobs":null,"finish_reason":%b}%b' % (
-            self._head,
-            index,
-            json_bytes(text),
-            reason,
-            self._tail,
-        )
 
 
 def _usage_fields(usage: Sequence[Usage]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.events import Accepted, Delta, Event, Finished, Usage
+from gateway.events import Accepted, Delta, Event, Finished, Token, Usage
 from gateway.openai.answer_format import AnswerFormat, Choice
 from gateway.openai.disconnect import ClientGoneError, until_disconnected
 from gateway.openai.error_answers import note_failure
@@ -67,16 +67,18 @@ class WholeAnswer:
             async for prompt, event in events:
                 first = prompt * self._job.outputs_each
                 match event:
+                    case Accepted():
+                        for index in range(first, first + self._job.outputs_each):
+                            self._job.format.opening(index, event)
                     case Delta():
                         choice = choices.setdefault(first + event.output_index, Choice())
                         choice.texts.append(event.text)
+                        choice.tokens.extend(event.tokens)
                     case Finished():
                         choice = choices.setdefault(first + event.output_index, Choice())
                         choice.reason = event.reason
                     case Usage():
                         usage.append(event)
-                    case Accepted():
-                        pass
         return self._job.format.whole(choices, usage)
 
 
@@ -85,6 +87,7 @@ class StreamedAnswer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._without_text: dict[int, list[Token]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = EventStream(send, self._job.limits)
@@ -127,12 +130,18 @@ class StreamedAnswer:
         match event:
             case Accepted():
                 indexes = range(first, first + self._job.outputs_each)
-                return b"".join(shape.opening(index) for index in indexes)
+                return b"".join(shape.opening(index, event) for index in indexes)
             case Delta():
                 index = first + event.output_index
-                return shape.text(index, event.text) if event.text else b""
+                tokens = [*self._without_text.pop(index, ()), *event.tokens]
+                if event.text:
+                    return shape.text(index, event.text, tokens)
+                if tokens:  # they come with the text that they make
+                    self._without_text[index] = tokens
+                return b""
             case Finished():
-                return shape.finish(first + event.output_index, event.reason)
+                index = first + event.output_index
+                return shape.finish(index, event.reason, self._without_text.pop(index, ()))
 
 
 async def _named(

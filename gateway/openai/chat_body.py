@@ -10,12 +10,11 @@ from pydantic import Discriminator, Field, Tag
 from gateway.openai.body import Neutral, StrictModel
 from gateway.openai.errors import ApiError
 from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
-from gateway.request import Chat, GenerationRequest, Message, ToolCall
+from gateway.request import Chat, GenerationRequest, Message, OutputOptions, ToolCall
 
 UNSUPPORTED_IN_CHAT: Neutral = {
     **UNSUPPORTED,
-    "logprobs": (False,),
-    "top_logprobs": (0,),
+    "echo": (False,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
@@ -75,6 +74,8 @@ class ChatBody(GenerationBody):
 
     messages: Annotated[list[MessageBody], Field(fail_fast=True)]
     max_completion_tokens: Integer | None = None
+    logprobs: bool | None = None
+    top_logprobs: Integer | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     @property
@@ -83,6 +84,10 @@ class ChatBody(GenerationBody):
         if self.max_completion_tokens is None:
             return {}
         return {"stopping.max_tokens": "max_completion_tokens"}
+
+    def output(self) -> OutputOptions:
+        """Text, with log probabilities where asked for."""
+        return OutputOptions(logprobs=self.logprobs or None, top_logprobs=self.top_logprobs or None)
 
     def to_request(self, *, request_id: str, arrived_at: float) -> GenerationRequest:
         """The request; `max_completion_tokens` wins over its older name."""
@@ -97,6 +102,7 @@ class ChatBody(GenerationBody):
             ),
             sampling=self.sampling(),
             stopping=self.stopping(self.max_tokens if newer is None else newer),
+            output=self.output(),
             priority=self.priority,
             cache_salt=self.cache_salt,
         )

@@ -7,21 +7,20 @@ from typing import Annotated, Any, cast
 from pydantic import Discriminator, Field, Tag
 
 from gateway.openai.body import Neutral
-from gateway.openai.errors import ApiError, invalid
-from gateway.openai.generation_body import UNSUPPORTED, GenerationBody
-from gateway.request import GenerationRequest
+from gateway.openai.errors import ApiError, invalid, unsupported
+from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
+from gateway.request import GenerationRequest, OutputOptions
 
 UNSUPPORTED_IN_COMPLETIONS: Neutral = {
     **UNSUPPORTED,
-    "logprobs": (),
-    "echo": (False,),
     "suffix": ("",),
-    "best_of": (1,),
     "prompt_embeds": (),
     "response_format": ({"type": "text"},),
 }
 
 _SINGLE = ("<text>", "<ids>")
+# `logprobs` is a number here: of the likeliest tokens.
+_RENAMED = {"output.top_logprobs": "logprobs", "output.prompt_logprobs": "logprobs"}
 
 TokenId = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -51,11 +50,16 @@ class CompletionBody(GenerationBody):
     """The body."""
 
     prompt: Prompt
+    echo: bool = False
+    logprobs: Integer | None = None
+    best_of: Integer | None = None
 
     def to_requests(
         self, *, request_id: str, arrived_at: float, max_prompts: int
     ) -> list[GenerationRequest]:
         """A request for each prompt; each of several has its own id, for the core and its logs."""
+        if self.best_of not in (None, 1, self.n):
+            raise unsupported("best_of")
         prompts = self._prompts()
         if not 1 <= len(prompts) <= max_prompts:
             raise invalid("prompt", prompts, f"1 to {max_prompts} prompts, or token ids")
@@ -72,10 +76,20 @@ class CompletionBody(GenerationBody):
     @property
     def field_names(self) -> list[dict[str, str]]:
         """How errors call each of the prompts: prompt, or prompt[2] of several."""
-        if _kind_of_prompt(self.prompt) in _SINGLE:
-            return [{}]
-        names = (f"prompt[{index}]" for index in range(len(self.prompt)))
-        return [{"prompt": name, "token_ids": name} for name in names]
+        names = ["prompt"]
+        if _kind_of_prompt(self.prompt) not in _SINGLE:
+            names = [f"prompt[{index}]" for index in range(len(self.prompt))]
+        return [{"prompt": name, "token_ids": name, **_RENAMED} for name in names]
+
+    def output(self) -> OutputOptions:
+        """Text, with log probabilities where asked for: of the prompt too where it is echoed."""
+        wants_logprobs = self.logprobs is not None
+        return OutputOptions(
+            logprobs=wants_logprobs or None,
+            top_logprobs=self.logprobs or None,
+            prompt_logprobs=(wants_logprobs and self.echo) or None,
+            echo=self.echo or None,
+        )
 
     def _prompts(self) -> list[str | list[int]]:
         if _kind_of_prompt(self.prompt) in _SINGLE:
@@ -93,6 +107,7 @@ class CompletionBody(GenerationBody):
             token_ids=None if isinstance(prompt, str) else prompt,
             sampling=self.sampling(),
             stopping=self.stopping(self.max_tokens),
+            output=self.output(),
             priority=self.priority,
             cache_salt=self.cache_salt,
         )

@@ -12,11 +12,13 @@ from starlette.types import ASGIApp
 
 from gateway.events import Event
 from gateway.model_card import ModelCard
-from gateway.openai.answer_format import AnswerFormat, ChatFormat, CompletionFormat, Envelope
+from gateway.openai.answer_format import AnswerFormat, Envelope
 from gateway.openai.answers import Job, StreamedAnswer, WholeAnswer
 from gateway.openai.body import read_body
 from gateway.openai.chat_body import UNSUPPORTED_IN_CHAT, ChatBody
+from gateway.openai.chat_format import ChatFormat
 from gateway.openai.completion_body import UNSUPPORTED_IN_COMPLETIONS, CompletionBody
+from gateway.openai.completion_format import CompletionFormat
 from gateway.openai.errors import SERVER_ERROR, ApiError
 from gateway.openai.generation_body import GenerationBody
 from gateway.openai.generation_protocol import Generation
@@ -82,7 +84,11 @@ class Endpoints:
         envelope = _envelope(request_id, self._generation.get_model(body.model))
         job = Job(
             start=lambda: self._start(requests),
-            format=answer_format(envelope, has_usage_chunk=body.wants_usage_chunk),
+            format=answer_format(
+                envelope,
+                has_usage_chunk=body.wants_usage_chunk,
+                has_logprobs=body.wants_logprobs,
+            ),
             outputs_each=body.n or 1,
             field_names=field_names,
             limits=self._limits,

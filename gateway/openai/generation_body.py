@@ -6,13 +6,14 @@ accepts one day. What would change the answers that are written here is in UNSUP
 
 from __future__ import annotations
 
+import abc
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from gateway.openai.body import Body, Neutral, StrictModel
 from gateway.openai.errors import invalid
-from gateway.request import Sampling, Stopping
+from gateway.request import OutputOptions, Sampling, Stopping
 
 _MAX_STOP_TEXTS = 4  # OpenAI's own limit
 
@@ -50,7 +51,7 @@ class StreamOptions(StrictModel):
     include_usage: bool = False
 
 
-class GenerationBody(Body):
+class GenerationBody(Body, abc.ABC):
     """What both bodies hold. Ranges are the core's to check, for both doors alike."""
 
     model: str | None = None
@@ -64,9 +65,11 @@ class GenerationBody(Body):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
+    no_repeat_ngram: Integer | None = None
     logit_bias: dict[str, float] = Field(default_factory=dict)
     bad_words: Annotated[list[str], Field(fail_fast=True)] = Field(default_factory=list)
     allowed_token_ids: Integers = Field(default_factory=list)
+    forced_token_ids: Integers = Field(default_factory=list)
     seed: Integer | None = None
     n: Integer | None = None
 
@@ -74,6 +77,9 @@ class GenerationBody(Body):
     min_tokens: Integer | None = None
     stop: StopTexts = Field(default_factory=list)
     stop_token_ids: Integers = Field(default_factory=list)
+    stop_token_sequences: Annotated[list[Integers], Field(fail_fast=True)] = Field(
+        default_factory=list
+    )
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     time_limit_ms: Integer | None = None
@@ -85,6 +91,15 @@ class GenerationBody(Body):
     def wants_usage_chunk(self) -> bool:
         """Whether a stream ends with its usage."""
         return self.stream_options.include_usage
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer carries log probabilities."""
+        return self.output().logprobs is True
+
+    @abc.abstractmethod
+    def output(self) -> OutputOptions:
+        """What is sent back."""
 
     def sampling(self) -> Sampling:
         """How the next token is drawn; neutral values are absent."""
@@ -98,7 +113,9 @@ class GenerationBody(Body):
             repetition_penalty=None if self.repetition_penalty == 1 else self.repetition_penalty,
             logit_bias=_by_token_id(self.logit_bias),
             bad_words=self.bad_words,
+            no_repeat_ngram=self.no_repeat_ngram or None,
             allowed_token_ids=self.allowed_token_ids,
+            forced_token_ids=self.forced_token_ids,
             seed=self.seed,
             n=self.n,
         )
@@ -110,6 +127,7 @@ class GenerationBody(Body):
             min_tokens=self.min_tokens or None,
             stop=self.stop,
             stop_token_ids=self.stop_token_ids,
+            stop_token_sequences=self.stop_token_sequences,
             ignore_eos=self.ignore_eos,
             include_stop=self.include_stop_str_in_output,
             time_limit_ms=self.time_limit_ms,

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from gateway.accepted_fields import capabilities
-from gateway.events import Accepted, Delta, Event, Finished, FinishReason, Usage
+from gateway.events import (
+    Accepted,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Token,
+    TopToken,
+    Usage,
+)
 from gateway.model_card import GenerationDefaults, ModelCard
 from gateway.request import GenerationRequest
 from octavo.errors import NotFoundError, OctavoError
@@ -61,6 +71,24 @@ def script(*texts: str, reason: FinishReason = FinishReason.STOP) -> list[Step]:
     """A whole generation that says `texts`."""
     deltas = [Delta(output_index=0, text=text) for text in texts]
     return [accepted(), *deltas, Finished(output_index=0, reason=reason), usage(len(texts))]
+
+
+def scored_script() -> list[Step]:
+    """Says "Par🦙" in three tokens, two of which are halves of the llama, with scores."""
+    top = (TopToken(id=1, bytes=b"Par", logprob=-0.5), TopToken(id=2, bytes=b"Lon", logprob=-2.0))
+    par = Token(id=1, bytes=b"Par", logprob=-0.5, top=top)
+    halves = [
+        Token(id=3, bytes=b"\xf0\x9f", logprob=-math.inf),
+        Token(id=4, bytes=b"\xa6\x99", logprob=-1.0),
+    ]
+    return [
+        accepted(),
+        Delta(output_index=0, text="Par", tokens=[par]),
+        Delta(output_index=0, text="", tokens=halves[:1]),
+        Delta(output_index=0, text="🦙", tokens=halves[1:]),
+        Finished(output_index=0, reason=FinishReason.LENGTH),
+        usage(3),
+    ]
 
 
 class FakeGeneration:

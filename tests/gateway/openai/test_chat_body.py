@@ -8,7 +8,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.request import Sampling, Stopping
+from gateway.request import OutputOptions, Sampling, Stopping
 from octavo.errors import OctavoError, invalid_field, unsupported_field
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
 
@@ -38,6 +38,11 @@ async def test_every_field_arrives(http: httpx.AsyncClient, generation: FakeGene
         min_tokens=2,
         frequency_penalty=0.5,
         logit_bias={"5": -1},
+        no_repeat_ngram=3,
+        forced_token_ids=[8],
+        stop_token_sequences=[[1, 2], [3]],
+        logprobs=True,
+        top_logprobs=2,
         priority=-1,
         cache_salt="s",
         chat_template_kwargs={"x": [1]},
@@ -53,8 +58,10 @@ async def test_every_field_arrives(http: httpx.AsyncClient, generation: FakeGene
         n=1,
         frequency_penalty=0.5,
         logit_bias={5: -1.0},
+        no_repeat_ngram=3,
         bad_words=[],
         allowed_token_ids=[],
+        forced_token_ids=[8],
     )
     assert request.stopping == Stopping(
         max_tokens=7,
@@ -62,9 +69,11 @@ async def test_every_field_arrives(http: httpx.AsyncClient, generation: FakeGene
         stop=["a", "b"],
         stop_token_ids=[3],
         ignore_eos=False,
+        stop_token_sequences=[[1, 2], [3]],
         include_stop=True,
         time_limit_ms=100,
     )
+    assert request.output == OutputOptions(logprobs=True, top_logprobs=2)
     assert request.chat is not None
     assert request.chat.template_arguments == {"x": [1]}
     assert (request.priority, request.cache_salt) == (-1, "s")
@@ -98,6 +107,7 @@ async def test_neutral_values_and_nulls_are_absent(
     with_neutral, without = generation.requests
     assert with_neutral.sampling == without.sampling
     assert with_neutral.stopping == without.stopping
+    assert with_neutral.output == without.output
 
 
 async def test_every_optional_field_may_be_null(http: httpx.AsyncClient) -> None:
@@ -109,9 +119,8 @@ async def test_every_optional_field_may_be_null(http: httpx.AsyncClient) -> None
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("logprobs", True),
-        ("logprobs", 0),
-        ("top_logprobs", 2),
+        ("echo", True),
+        ("prompt_logprobs", 1),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
         ("response_format", {"type": "json_object"}),
@@ -132,6 +141,8 @@ async def test_what_is_not_supported(http: httpx.AsyncClient, name: str, value: 
     ("error", "param", "message"),
     [
         (unsupported_field("sampling.min_p"), "min_p", "min_p is not supported"),
+        (unsupported_field("output.logprobs"), "logprobs", "logprobs is not supported"),
+        (invalid_field("output.top_logprobs", 3, "0"), "top_logprobs", "top_logprobs is 3; it"),
         (invalid_field("sampling.temperature", -1, "from 0"), "temperature", "temperature is -1;"),
         (
             invalid_field("stopping.max_tokens", 0, "1 or more"),

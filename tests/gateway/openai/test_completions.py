@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.request import OutputOptions
 from octavo.errors import ResourceExhaustedError, invalid_field
 from tests.gateway.openai.conftest import events
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration, accepted, script
@@ -120,13 +121,55 @@ async def test_the_core_names_the_prompt_that_is_wrong(
 
 
 @pytest.mark.parametrize(
-    "fields", [{"echo": True}, {"suffix": "x"}, {"best_of": 2}, {"logprobs": 0}]
+    "fields", [{"suffix": "x"}, {"best_of": 2}, {"best_of": 3, "n": 2}, {"prompt_logprobs": 1}]
 )
 async def test_what_is_not_supported(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     error = (await http.post(PATH, json=body(**fields))).json()["error"]
     assert (error["param"], error["code"]) == (next(iter(fields)), "unsupported_parameter")
 
 
-async def test_neutral_values_ask_for_nothing(http: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("fields", [{"best_of": 1}, {"best_of": 2, "n": 2}, {"best_of": None}])
+async def test_best_of_all_is_all(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
+    assert (await http.post(PATH, json=body(**fields))).status_code == 200
+
+
+async def test_neutral_values_ask_for_nothing(
+    http: httpx.AsyncClient, generation: FakeGeneration
+) -> None:
     fields = body(echo=False, suffix="", best_of=1, logprobs=None)
     assert (await http.post(PATH, json=fields)).status_code == 200
+    assert generation.requests[0].output == OutputOptions()
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked"),
+    [
+        ({"echo": True}, OutputOptions(echo=True)),
+        ({"logprobs": 0}, OutputOptions(logprobs=True)),
+        ({"logprobs": 3}, OutputOptions(logprobs=True, top_logprobs=3)),
+        (
+            {"logprobs": 1, "echo": True},
+            OutputOptions(logprobs=True, top_logprobs=1, prompt_logprobs=True, echo=True),
+        ),
+    ],
+)
+async def test_what_is_sent_back(
+    http: httpx.AsyncClient,
+    generation: FakeGeneration,
+    fields: dict[str, Any],
+    asked: OutputOptions,
+) -> None:
+    assert (await http.post(PATH, json=body(max_tokens=0, **fields))).status_code == 200
+    assert generation.requests[0].output == asked
+    assert generation.requests[0].stopping.max_tokens == 0
+
+
+async def test_the_core_names_logprobs_as_the_client_did(
+    http: httpx.AsyncClient, generation: FakeGeneration
+) -> None:
+    generation.answer = lambda _: [invalid_field("output.top_logprobs", 21, "at most 20")]
+    error = (await http.post(PATH, json=body(logprobs=21))).json()["error"]
+    assert (error["param"], error["message"]) == (
+        "logprobs",
+        "logprobs is 21; it must be at most 20.",
+    )

@@ -6,8 +6,14 @@ import openai
 import pytest
 
 from gateway.events import Delta
+from gateway.request import OutputOptions
 from octavo.errors import ResourceExhaustedError, UnavailableError
-from tests.gateway.openai.fake_generation import MODEL, FakeGeneration, accepted
+from tests.gateway.openai.fake_generation import (
+    MODEL,
+    FakeGeneration,
+    accepted,
+    scored_script,
+)
 
 
 async def test_a_chat(client: openai.AsyncOpenAI) -> None:
@@ -61,8 +67,8 @@ async def test_its_exceptions(client: openai.AsyncOpenAI, generation: FakeGenera
         await client.completions.create(model="other", prompt="a")
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as wrong:
-        await client.completions.create(model=MODEL, prompt="a", echo=True)
-    assert wrong.value.param == "echo"
+        await client.completions.create(model=MODEL, prompt="a", suffix="b")
+    assert wrong.value.param == "suffix"
     generation.answer = lambda _: [ResourceExhaustedError("Full.", retry_delay_ms=1)]
     with pytest.raises(openai.RateLimitError):
         await client.completions.create(model=MODEL, prompt="a")
@@ -88,3 +94,35 @@ async def test_a_failure_mid_stream_is_an_exception(
     )
     with pytest.raises(openai.APIError, match=r"The worker is gone\."):
         [chunk async for chunk in stream]
+
+
+async def test_log_probabilities_of_a_chat(
+    client: openai.AsyncOpenAI, generation: FakeGeneration
+) -> None:
+    generation.answer = lambda _: scored_script()
+    answer = await client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "a"}], logprobs=True, top_logprobs=2
+    )
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None and logprobs.content is not None
+    assert [(token.token, token.logprob, token.bytes) for token in logprobs.content] == [
+        ("Par", -0.5, [80, 97, 114]),
+        ("\\xf0\\x9f", -9999.0, [0xF0, 0x9F]),
+        ("\\xa6\\x99", -1.0, [0xA6, 0x99]),
+    ]
+    assert [top.token for top in logprobs.content[0].top_logprobs] == ["Par", "Lon"]
+    assert generation.requests[0].output == OutputOptions(logprobs=True, top_logprobs=2)
+
+
+async def test_log_probabilities_of_a_completion(
+    client: openai.AsyncOpenAI, generation: FakeGeneration
+) -> None:
+    generation.answer = lambda _: scored_script()
+    answer = await client.completions.create(model=MODEL, prompt="a", logprobs=2)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.tokens == ["Par", "bytes:\\xf0\\x9f", "bytes:\\xa6\\x99"]
+    assert logprobs.token_logprobs == [-0.5, -9999.0, -1.0]
+    assert logprobs.text_offset == [0, 3, 3]
+    assert logprobs.top_logprobs is not None
+    assert logprobs.top_logprobs[0] == {"Par": -0.5, "Lon": -2.0}
