@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from octavo.errors import DeadlineExceededError, InternalError, OctavoError
+from octavo.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    OctavoError,
+)
 from services.worker.engine.request import Request
 from services.worker.engine.step_output import Finish, FinishReason, Timings
+from services.worker.engine.step_result import NotDrawn
 
 
 def finish_by_content(request: Request, *, context_limit: int) -> Finish | None:
@@ -12,13 +18,28 @@ def finish_by_content(request: Request, *, context_limit: int) -> Finish | None:
 
     Asked after every token, and once at submission: what was generated elsewhere may be complete.
     """
-    if request.num_generated > 0 and request.token_ids[-1] in request.submission.stop_ids:
-        return Finish(reason=FinishReason.STOP, stop_id=request.token_ids[-1])
+    stop = _find_stop(request)
+    if stop is not None:
+        return stop
     max_tokens = request.submission.max_tokens
     if max_tokens is not None and request.num_generated >= max_tokens:
         return Finish(reason=FinishReason.LENGTH)
     if len(request.token_ids) >= context_limit:
         return Finish(reason=FinishReason.CONTEXT_LENGTH)
+    return None
+
+
+def _find_stop(request: Request) -> Finish | None:
+    """The stop id or stop sequence that the output ends with, once it has its `min_tokens`."""
+    submission, num_generated = request.submission, request.num_generated
+    if num_generated == 0 or num_generated < submission.min_tokens:
+        return None
+    if request.token_ids[-1] in submission.stop_ids:
+        return Finish(reason=FinishReason.STOP, stop_id=request.token_ids[-1])
+    for index, sequence in enumerate(submission.stop_sequences):
+        length = len(sequence)
+        if length <= num_generated and request.token_ids[-length:] == sequence:
+            return Finish(reason=FinishReason.STOP, stop_sequence_index=index)
     return None
 
 
@@ -40,9 +61,15 @@ def end_by_time(request: Request, now: float) -> Finish | OctavoError | None:
     return None
 
 
-def numeric_error(request: Request) -> InternalError:
-    """The error of a request whose logits hold a NaN or an infinity."""
+def not_drawn_error(request: Request, cause: NotDrawn) -> OctavoError:
+    """The error of a request for which no token could be drawn."""
     position = len(request.token_ids)
+    if cause is NotDrawn.NOTHING_ALLOWED:
+        return InvalidArgumentError(
+            f"The request's own rules forbid every token at position {position}.",
+            reason="NO_TOKEN_ALLOWED",
+            metadata={"field": "sampling", "position": str(position)},
+        )
     return InternalError(
         f"The model's logits for the token at position {position} are not all finite.",
         reason="NUMERIC_ERROR",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from services.worker.batch import Batch
-from services.worker.engine.sampling import all_finite, sample
+from services.worker.engine.sampling import sample
 from services.worker.engine.step_plan import Chunk, StepPlan
+from services.worker.engine.step_result import NotDrawn
 from services.worker.models import Model
 
 
@@ -19,8 +20,8 @@ class Runner:
         self._block_tokens = block_tokens
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> list[int | None]:
-        """The ids drawn, in the order of plan.draws; None where the logits are not finite.
+    def run(self, plan: StepPlan) -> list[int | NotDrawn]:
+        """The ids drawn, in the order of plan.draws.
 
         What the model raises is raised: then this rank has no state worth keeping.
         """
@@ -32,13 +33,7 @@ class Runner:
         logits = self._model.forward(batch, self._kv_cache)  # [L, vocabulary] float32
         draws = plan.draws
         assert logits.shape[0] == len(draws), f"{len(draws)} rows wanted, {logits.shape[0]} given"
-        if not draws:
-            return []
-        token_ids = sample(logits, draws).tolist()
-        drawable = all_finite(logits).tolist()
-        return [
-            token_id if good else None for token_id, good in zip(token_ids, drawable, strict=True)
-        ]
+        return sample(logits, draws)
 
 
 def build_batch(plan: StepPlan, *, block_tokens: int, device: torch.device) -> Batch:

@@ -1,12 +1,16 @@
 """From logits to token ids: the specification of how a token is drawn, in plain torch.
 
-    temperature 0     the id of the largest logit; among equals the lowest id
-    otherwise         p = softmax(logits / temperature)
-                      top_k keeps the k likeliest
-                      top_p keeps, of what is left, the likeliest until their share reaches top_p;
-                      the one that reaches it is kept, and the likeliest always is
-                      the token is the first, in vocabulary order, at which the cumulative sum of
-                      what was kept exceeds u times the whole, u uniform in [0, 1)
+    1 a NaN or an infinity in the model's own logits: nothing is drawn (NotDrawn.NOT_FINITE)
+    2 the request's rules change the logits (logit_rules.py); where they forbid every token, nothing
+      is drawn (NotDrawn.NOTHING_ALLOWED)
+    3 temperature 0     the id of the largest logit; among equals the lowest id
+      otherwise         p = softmax(logits / temperature)
+                        top_k keeps the k likeliest
+                        top_p keeps, of what is left, the likeliest until their share reaches top_p;
+                        the one that reaches it is kept, and the likeliest always is
+                        min_p keeps what is at least min_p times as likely as the likeliest
+                        the token is the first, in vocabulary order, at which the cumulative sum of
+                        what was kept exceeds u times the whole, u uniform in [0, 1)
 
 Among equal probabilities the lowest ids are kept. A row's result depends on its logits and its
 draw alone, not on the rows beside it: every operation works on rows, elementwise, or in integers.
@@ -14,12 +18,15 @@ draw alone, not on the rows beside it: every operation works on rows, elementwis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from services.worker.engine.logit_rules import apply_rules, has_rules
 from services.worker.engine.philox import uniform
 from services.worker.engine.step_plan import Draw
+from services.worker.engine.step_result import NotDrawn
 
 # A nucleus is rarely deeper, and ranking a whole vocabulary costs thirty times as much.
 _FIRST_DEPTH = 256
@@ -27,27 +34,52 @@ _FIRST_DEPTH = 256
 _TILE_ROWS = 16
 
 
-def all_finite(logits: torch.Tensor) -> torch.Tensor:
-    """[L] bool: whether a token can be drawn from a row of logits [L, V] at all."""
-    return torch.isfinite(logits).all(dim=-1)
+def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | NotDrawn]:
+    """What each draw gives on its row of logits [L, V] float32."""
+    drawn: list[int | NotDrawn] = torch.argmax(logits, dim=-1).tolist()
+    for tile in _tiles([row for row, draw in enumerate(draws) if _is_more_than_greedy(draw)]):
+        tile_draws = [draws[row] for row in tile]
+        found = _sample_tile(logits[torch.tensor(tile, device=logits.device)], tile_draws)
+        for row, token_id in zip(tile, found, strict=True):
+            drawn[row] = token_id
+    finite = torch.isfinite(logits).all(dim=-1).tolist()
+    return [
+        token_id if is_finite else NotDrawn.NOT_FINITE
+        for token_id, is_finite in zip(drawn, finite, strict=True)
+    ]
 
 
-def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """The token ids [L] int64 drawn from logits [L, V] float32, one draw for each row.
+def _is_more_than_greedy(draw: Draw) -> bool:
+    return draw.sampling.temperature > 0 or has_rules(draw)
 
-    Rows that are not finite give an id without meaning, and disturb no other row.
-    """
-    token_ids = torch.argmax(logits, dim=-1)
+
+def _tiles(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    for first in range(0, len(rows), _TILE_ROWS):
+        yield rows[first : first + _TILE_ROWS]
+
+
+def _sample_tile(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | NotDrawn]:
+    """As `sample`; rows that are not finite give an id without meaning, and disturb no other."""
+    if not any(map(has_rules, draws)):
+        return list(_sample_random(logits, draws).tolist())
+    logits = logits.to(torch.float64)
+    apply_rules(logits, draws)
+    best, token_ids = logits.max(dim=-1)
     random_rows = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
-    for first in range(0, len(random_rows), _TILE_ROWS):
-        tile = random_rows[first : first + _TILE_ROWS]
-        rows = torch.tensor(tile, device=logits.device)
-        token_ids[rows] = _sample_random(logits[rows], [draws[row] for row in tile])
-    return token_ids
+    if random_rows:
+        rows = torch.tensor(random_rows, device=logits.device)
+        token_ids[rows] = _sample_random(logits[rows], [draws[row] for row in random_rows])
+    return [
+        NotDrawn.NOTHING_ALLOWED if logit == -math.inf else token_id
+        for token_id, logit in zip(token_ids.tolist(), best.tolist(), strict=True)
+    ]
 
 
 def _sample_random(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """As `sample`, for rows whose temperature is above 0."""
+    """The token ids [L] drawn from logits [L, V] whose temperature is above 0, after their rules.
+
+    Rows without a finite largest logit give an id without meaning, and disturb no other row.
+    """
     device = logits.device
     temperature = torch.tensor([draw.sampling.temperature for draw in draws], dtype=torch.float64)
     probs = probabilities(logits, temperature.to(device))
@@ -59,6 +91,9 @@ def _sample_random(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         top_p = torch.tensor([sampling.top_p for sampling in limited], dtype=torch.float64)
         limited_probs = probs[rows]
         probs[rows] = cut(limited_probs, *find_cut(limited_probs, top_k, top_p.to(device)))
+    if any(draw.sampling.min_p > 0 for draw in draws):
+        min_p = torch.tensor([draw.sampling.min_p for draw in draws], dtype=torch.float64)
+        probs = cut_unlikely(probs, min_p.to(device))
     return invert_cumulative(probs, uniform_of(draws, device))
 
 
@@ -111,6 +146,12 @@ def cut(probs: torch.Tensor, num_kept: torch.Tensor, least: torch.Tensor) -> tor
     room = num_kept[:, None] - above.sum(dim=-1, keepdim=True)
     kept = above | (level & (level.cumsum(dim=-1) <= room))
     return torch.where(kept, probs, 0.0)
+
+
+def cut_unlikely(probs: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
+    """probs [L, V] with 0 for what is less likely than min_p [L] times the row's likeliest."""
+    least = min_p[:, None] * probs.amax(dim=-1, keepdim=True)
+    return torch.where(probs >= least, probs, 0.0)
 
 
 def invert_cumulative(probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -21,13 +21,14 @@ from services.worker.engine.block_allocator import BlockAllocator
 from services.worker.engine.ending import (
     end_by_time,
     finish_by_content,
-    numeric_error,
+    not_drawn_error,
     timings_of,
 )
 from services.worker.engine.engine_config import EngineConfig
-from services.worker.engine.request import Request, Submission
+from services.worker.engine.request import Request, Submission, token_array
 from services.worker.engine.step_output import Finish, FinishReason, Load, OutputItem
-from services.worker.engine.step_plan import Chunk, Draw, StepPlan
+from services.worker.engine.step_plan import Chunk, Draw, History, StepPlan
+from services.worker.engine.step_result import NotDrawn
 from services.worker.engine.waiting_queue import WaitingQueue
 
 
@@ -215,9 +216,9 @@ class Scheduler:
 
     # postprocess
 
-    def postprocess(self, drawn: Sequence[int | None], now: float) -> tuple[OutputItem, ...]:
-        """Take in what the step has drawn, one id (None: no finite logits) for each of the plan's
-        draws; returns what is new since the last step.
+    def postprocess(self, drawn: Sequence[int | NotDrawn], now: float) -> tuple[OutputItem, ...]:
+        """Take in what the step has drawn, in the order of the plan's draws; returns what is new
+        since the last step.
         """
         remaining = iter(drawn)
         for request, chunk in self._scheduled:
@@ -233,9 +234,9 @@ class Scheduler:
         items, self._items = tuple(self._items), []
         return items
 
-    def _take(self, request: Request, token_id: int | None, now: float) -> None:
-        if token_id is None:
-            self._end(request, numeric_error(request), now)
+    def _take(self, request: Request, token_id: int | NotDrawn, now: float) -> None:
+        if isinstance(token_id, NotDrawn):
+            self._end(request, not_drawn_error(request, token_id), now)
             return
         request.append(token_id, now)
         finish = finish_by_content(request, context_limit=self.config.context_limit)
@@ -280,10 +281,27 @@ def _next_chunk(request: Request, count: int) -> Chunk:
     start, end = request.num_computed, request.num_computed + count
     draw = None
     if end == len(request.token_ids):
-        draw = Draw(sampling=request.submission.sampling, position=end)
+        draw = _next_draw(request)
     return Chunk(
         token_ids=tuple(request.token_ids[start:end]),
         start=start,
         block_table=tuple(request.block_table),
         draw=draw,
+    )
+
+
+def _next_draw(request: Request) -> Draw:
+    """How the token after all that there are is drawn."""
+    submission = request.submission
+    rules, history = submission.sampling.rules, None
+    if rules is not None and rules.look_back:
+        history = History(
+            token_ids=request.token_ids[:], num_prompt_tokens=request.num_prompt_tokens
+        )
+    may_stop = request.num_generated >= submission.min_tokens
+    return Draw(
+        sampling=submission.sampling,
+        position=len(request.token_ids),
+        history=history,
+        forbidden_ids=None if may_stop else token_array(submission.stop_ids),
     )

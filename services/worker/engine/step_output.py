@@ -20,10 +20,13 @@ class FinishReason(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finish:
-    """The end of an output; stop_id is the last of its ids, with reason STOP."""
+    """The end of an output. With reason STOP its last id is `stop_id`, or its last ids are the stop
+    sequence at this place of the submission's.
+    """
 
     reason: FinishReason
     stop_id: int | None = None
+    stop_sequence_index: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

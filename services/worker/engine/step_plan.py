@@ -5,9 +5,18 @@ A plan says everything. A rank that runs it needs no state but the weights and t
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 
 from services.worker.engine.request import Sampling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """The tokens before the one drawn: prompt, then output."""
+
+    token_ids: array[int]
+    num_prompt_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +31,8 @@ class Draw:
     sampling: Sampling
     output_index: int = 0
     position: int
+    history: History | None = None  # given where the sampling's rules look back
+    forbidden_ids: array[int] | None = None  # not drawn now, whatever the rules say
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from google.protobuf.message import Message
 
 from octavo.errors import invalid_field, unsupported_field
 from octavo.v1 import worker_pb2
+from services.worker.front.sampling_check import check_ids, check_sampling, check_sequences
 
 ACCEPTED_FIELDS = (
     "key",
@@ -18,10 +18,20 @@ ACCEPTED_FIELDS = (
     "sampling.temperature",
     "sampling.top_p",
     "sampling.top_k",
+    "sampling.min_p",
+    "sampling.frequency_penalty",
+    "sampling.presence_penalty",
+    "sampling.repetition_penalty",
+    "sampling.no_repeat_ngram",
+    "sampling.logit_bias",
+    "sampling.bad_words",
+    "sampling.allowed_token_ids",
     "sampling.seed",
     "sampling.n",
     "stop_token_ids",
+    "stop_sequences",
     "max_tokens",
+    "min_tokens",
     "time_limit_ms",
     "deadline_ms",
     "priority",
@@ -29,6 +39,7 @@ ACCEPTED_FIELDS = (
 )
 MAX_OUTPUTS = 1
 MAX_TOP_LOGPROBS = 0
+MAX_STOP_SEQUENCES = 16
 
 # Lists of records count as one field; the other messages are only folders of fields.
 _FOLDERS = ("sampling", "trace_context", "constraint", "logprobs")
@@ -41,12 +52,18 @@ def check_submit(submit: worker_pb2.Submit, *, vocabulary_size: int) -> None:
             raise unsupported_field(path)
     if not submit.prompt_token_ids:
         raise invalid_field("prompt_token_ids", [], "at least one id")
-    _check_ids("prompt_token_ids", submit.prompt_token_ids, vocabulary_size)
-    _check_ids("stop_token_ids", submit.stop_token_ids, vocabulary_size)
+    check_ids("prompt_token_ids", submit.prompt_token_ids, vocabulary_size)
+    check_ids("stop_token_ids", submit.stop_token_ids, vocabulary_size)
+    check_sequences(
+        "stop_sequences",
+        submit.stop_sequences,
+        MAX_STOP_SEQUENCES,
+        vocabulary_size=vocabulary_size,
+    )
     _check_generated(submit, vocabulary_size)
-    _check_sampling(submit.sampling)
-    if submit.HasField("max_tokens") and submit.max_tokens == 0:
-        raise invalid_field("max_tokens", 0, "at least 1")
+    check_sampling(submit.sampling, vocabulary_size=vocabulary_size)
+    _check_num_outputs(submit.sampling)
+    _check_lengths(submit)
 
 
 def set_fields(message: Message, prefix: str = "") -> Iterator[str]:
@@ -59,12 +76,6 @@ def set_fields(message: Message, prefix: str = "") -> Iterator[str]:
             yield path
 
 
-def _check_ids(path: str, ids: Sequence[int], vocabulary_size: int) -> None:
-    largest = max(ids, default=0)
-    if largest >= vocabulary_size:
-        raise invalid_field(path, largest, f"below the vocabulary's size, {vocabulary_size}")
-
-
 def _check_generated(submit: worker_pb2.Submit, vocabulary_size: int) -> None:
     if len(submit.generated) > MAX_OUTPUTS:
         raise invalid_field("generated", len(submit.generated), f"at most {MAX_OUTPUTS} output")
@@ -72,14 +83,19 @@ def _check_generated(submit: worker_pb2.Submit, vocabulary_size: int) -> None:
         if generated.output_index >= MAX_OUTPUTS:
             limit = f"below the number of outputs, {MAX_OUTPUTS}"
             raise invalid_field("generated.output_index", generated.output_index, limit)
-        _check_ids("generated.token_ids", generated.token_ids, vocabulary_size)
+        check_ids("generated.token_ids", generated.token_ids, vocabulary_size)
 
 
-def _check_sampling(sampling: worker_pb2.ResolvedSampling) -> None:
-    temperature, top_p = sampling.temperature, sampling.top_p
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise invalid_field("sampling.temperature", temperature, "finite and at least 0")
-    if sampling.HasField("top_p") and not 0 < top_p <= 1:
-        raise invalid_field("sampling.top_p", top_p, "above 0 and at most 1")
+def _check_lengths(submit: worker_pb2.Submit) -> None:
+    if not submit.HasField("max_tokens"):
+        return
+    if submit.max_tokens == 0:
+        raise invalid_field("max_tokens", 0, "at least 1")
+    if submit.min_tokens > submit.max_tokens:
+        limit = f"at most max_tokens, {submit.max_tokens}"
+        raise invalid_field("min_tokens", submit.min_tokens, limit)
+
+
+def _check_num_outputs(sampling: worker_pb2.ResolvedSampling) -> None:
     if sampling.HasField("n") and sampling.n != MAX_OUTPUTS:
         raise invalid_field("sampling.n", sampling.n, f"{MAX_OUTPUTS}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
+
 from octavo.v1 import worker_pb2
-from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.request import LogitRules, Sampling, Submission, token_array
 from services.worker.engine.step_output import (
     Finish,
     FinishReason,
@@ -32,6 +35,8 @@ def submission_from_pb(submit: worker_pb2.Submit, now: float) -> Submission:
         generated_ids=tuple(submit.generated[0].token_ids) if submit.generated else (),
         sampling=_sampling_from_pb(submit.sampling),
         stop_ids=frozenset(submit.stop_token_ids),
+        stop_sequences=_sequences_from_pb(submit.stop_sequences),
+        min_tokens=submit.min_tokens,
         max_tokens=submit.max_tokens if submit.HasField("max_tokens") else None,
         expires_at=now + submit.time_limit_ms / 1000 if submit.HasField("time_limit_ms") else None,
         deadline_at=now + submit.deadline_ms / 1000 if submit.HasField("deadline_ms") else None,
@@ -68,8 +73,33 @@ def _sampling_from_pb(sampling: worker_pb2.ResolvedSampling) -> Sampling:
         ),
         top_p=sampling.top_p if sampling.HasField("top_p") else defaults.top_p,
         top_k=sampling.top_k,
+        min_p=sampling.min_p,
         seed=sampling.seed,
+        rules=_rules_from_pb(sampling),
     )
+
+
+def _rules_from_pb(sampling: worker_pb2.ResolvedSampling) -> LogitRules | None:
+    """None where nothing is asked for: then nothing is done for each token either."""
+    rules = LogitRules(
+        repetition_penalty=(
+            sampling.repetition_penalty if sampling.HasField("repetition_penalty") else 1.0
+        ),
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        biased_ids=token_array(sampling.logit_bias.keys()),
+        biases=array("d", sampling.logit_bias.values()),
+        allowed_ids=token_array(sampling.allowed_token_ids),
+        bad_words=_sequences_from_pb(sampling.bad_words),
+        no_repeat_ngram=sampling.no_repeat_ngram,
+    )
+    return None if rules == LogitRules() else rules
+
+
+def _sequences_from_pb(
+    sequences: Iterable[worker_pb2.TokenSequence],
+) -> tuple[array[int], ...]:
+    return tuple(token_array(sequence.ids) for sequence in sequences)
 
 
 def _item_to_pb(item: OutputItem) -> worker_pb2.RunItem:
@@ -88,7 +118,11 @@ def _item_to_pb(item: OutputItem) -> worker_pb2.RunItem:
 
 
 def _finish_to_pb(finish: Finish) -> worker_pb2.RunFinish:
-    return worker_pb2.RunFinish(reason=_FINISH_REASONS[finish.reason], stop_token_id=finish.stop_id)
+    return worker_pb2.RunFinish(
+        reason=_FINISH_REASONS[finish.reason],
+        stop_token_id=finish.stop_id,
+        stop_sequence_index=finish.stop_sequence_index,
+    )
 
 
 def _timings_to_pb(timings: Timings) -> worker_pb2.RunTimings:

@@ -114,7 +114,7 @@ async def test_cancels_limits_and_refusals_each_concern_one_request(
         pass
     assert item.error.reason == "KEY_IN_USE"
 
-    await client.submit(2, sampling=worker_pb2.ResolvedSampling(min_p=0.5))
+    await client.submit(2, sampling=worker_pb2.ResolvedSampling(min_p=1.5))
     _, end = await client.until_end(2)
     assert end.error.metadata["field"] == "sampling.min_p"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from octavo.errors import (
     ResourceExhaustedError,
 )
 from services.worker.engine.engine import Engine, EngineConfig
-from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.request import LogitRules, Sampling, Submission, token_array
 from services.worker.engine.step_output import Finish, FinishReason
 from tests.services.worker.engine.toy_model import (
     ROOMY,
@@ -30,9 +31,18 @@ from tests.services.worker.engine.toy_model import (
 
 def _assert_as_alone(answers: Answers, asked: list[Submission], config: EngineConfig) -> None:
     for one in asked:
-        ids, finish = ids_alone(one, config.context_limit)
+        ids, end = ids_alone(one, config.context_limit)
         assert tuple(answers.ids[one.key]) == ids
-        assert answers.ends[one.key] == finish
+        assert answers.end_of(one.key) == end
+
+
+_LOW = range(2, 40)
+_RULES = (
+    None,
+    LogitRules(repetition_penalty=1.5, frequency_penalty=0.7, presence_penalty=0.2),
+    LogitRules(no_repeat_ngram=1, biased_ids=token_array([7]), biases=array("d", [6.0])),
+    LogitRules(bad_words=(token_array([3]), token_array([8, 9])), allowed_ids=token_array(_LOW)),
+)
 
 
 def _mixed(count: int) -> list[Submission]:
@@ -41,7 +51,9 @@ def _mixed(count: int) -> list[Submission]:
             key,
             [(7 * key + step) % 50 for step in range(1 + 5 * key % 23)],
             max_tokens=3 + key % 9,
-            sampling=Sampling(temperature=key % 3 / 2, top_p=0.9, seed=key),
+            min_tokens=key % 4,
+            stop_ids=frozenset(range(key % 20)),
+            sampling=Sampling(temperature=key % 3 / 2, top_p=0.9, seed=key, rules=_RULES[key % 4]),
         )
         for key in range(count)
     ]
@@ -86,7 +98,8 @@ def test_many_at_once_give_what_each_gives_alone(max_step_tokens: int, num_block
 def test_a_preempted_request_keeps_its_tokens_and_goes_on_exactly() -> None:
     config = dataclasses.replace(ROOMY, num_blocks=12, max_context=40, max_running=4)
     asked = [
-        submission(key, [key] * 8, max_tokens=30, sampling=Sampling(seed=key)) for key in range(4)
+        submission(key, [key] * 8, max_tokens=30, sampling=Sampling(seed=key, rules=_RULES[key]))
+        for key in range(4)
     ]
     engine = make_engine(config)
     for one in asked:
@@ -135,6 +148,54 @@ def test_the_stop_id_is_the_last_of_the_ids() -> None:
     answers = run_to_end(engine)
     assert tuple(answers.ids[1]) == ids[: ids.index(stop_id) + 1]
     assert answers.ends[1] == Finish(reason=FinishReason.STOP, stop_id=stop_id)
+
+
+def test_a_stop_sequence_is_the_last_of_the_ids() -> None:
+    ids, _ = ids_alone(submission(1, max_tokens=20), ROOMY.context_limit)
+    stops = (token_array([99]), token_array(ids[5:8]), token_array(ids[7:8]))
+    engine = make_engine()
+    engine.submit(submission(1, max_tokens=20, stop_sequences=stops))
+    answers = run_to_end(engine)
+    assert tuple(answers.ids[1]) == ids[:8]
+    assert answers.ends[1] == Finish(reason=FinishReason.STOP, stop_sequence_index=1)
+
+
+def test_a_stop_sequence_does_not_begin_in_the_prompt() -> None:
+    ids, _ = ids_alone(submission(1, [1, 2, 3], max_tokens=3), ROOMY.context_limit)
+    engine = make_engine()
+    stops = (token_array([3, ids[0]]),)
+    engine.submit(submission(1, [1, 2, 3], max_tokens=3, stop_sequences=stops))
+    assert run_to_end(engine).finish_of(1).reason is FinishReason.LENGTH
+
+
+def test_before_min_tokens_no_stop_id_is_drawn_and_no_stop_sequence_obeyed() -> None:
+    asked = submission(
+        1,
+        max_tokens=40,
+        min_tokens=9,
+        stop_ids=frozenset(range(45)),
+        stop_sequences=tuple(token_array([id]) for id in range(45, 50)),
+    )
+    engine = make_engine()
+    engine.submit(asked)
+    answers = run_to_end(engine)
+    _assert_as_alone(answers, [asked], ROOMY)
+    assert len(answers.ids[1]) == 9
+    assert min(answers.ids[1]) >= 45
+    assert answers.finish_of(1).stop_sequence_index == answers.ids[1][-1] - 45
+
+
+def test_a_request_whose_rules_forbid_everything_ends_alone() -> None:
+    asked = [*_mixed(12), submission(99, [1, 2], sampling=Sampling(rules=_RULES[2]))]
+    engine = make_engine()
+    for one in asked:
+        engine.submit(one)
+    answers = run_to_end(engine)
+    _assert_as_alone(answers, asked, ROOMY)
+    error = answers.error_of(99)
+    assert isinstance(error, InvalidArgumentError)
+    assert (error.reason, error.metadata["position"]) == ("NO_TOKEN_ALLOWED", "50")
+    assert sorted(answers.ids[99]) == sorted({*range(50)} - {1, 2})
 
 
 def test_a_prompt_id_does_not_stop_anything() -> None:

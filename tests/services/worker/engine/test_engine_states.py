@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from octavo.errors import DeadlineExceededError, OctavoError, ResourceExhaustedError
 from services.worker.engine.engine import Engine, EngineConfig
-from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.request import LogitRules, Sampling, Submission, token_array
 from services.worker.engine.scheduler import Scheduler
 from services.worker.engine.step_output import Finish, FinishReason
 from tests.services.worker.engine.toy_model import (
@@ -31,11 +31,20 @@ from tests.services.worker.engine.toy_model import (
 )
 
 _IDS = st.integers(0, 49)
+_RULES = st.builds(
+    LogitRules,
+    repetition_penalty=st.sampled_from([1.0, 1.4]),
+    presence_penalty=st.sampled_from([0.0, -0.5]),
+    allowed_ids=st.sampled_from([(), (3, 4, 5, 6)]).map(token_array),
+    no_repeat_ngram=st.sampled_from([0, 1, 2]),
+)
 _SAMPLINGS = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 0.7, 1.0]),
     top_p=st.sampled_from([0.9, 1.0]),
     top_k=st.sampled_from([0, 5]),
+    min_p=st.sampled_from([0.0, 0.1]),
+    rules=st.none() | _RULES,
     seed=st.integers(-(2**63), 2**63 - 1),
 )
 _CUT_SHORT = (FinishReason.CANCELLED, FinishReason.TIME_LIMIT)
@@ -75,6 +84,8 @@ class EngineMachine(RuleBasedStateMachine):
         sampling=_SAMPLINGS,
         max_tokens=st.none() | st.integers(0, 10),
         stop_ids=st.frozensets(_IDS, max_size=8),
+        stop_sequences=st.lists(_IDS.map(lambda id: token_array([id])), max_size=3).map(tuple),
+        min_tokens=st.integers(0, 4),
         priority=st.integers(-1, 1),
         time_limit=st.none() | st.integers(0, 20),
         deadline=st.none() | st.integers(0, 20),
@@ -163,10 +174,12 @@ class EngineMachine(RuleBasedStateMachine):
             self._check_answer(asked, self.answers.ids[key], self.answers.ends[key])
 
     def _check_answer(self, asked: Submission, ids: list[int], end: Finish | OctavoError) -> None:
-        alone, finish = ids_alone(asked, self.config.context_limit)
+        alone, alone_end = ids_alone(asked, self.config.context_limit)
         assert tuple(ids) == alone[: len(ids)]
         if isinstance(end, DeadlineExceededError):
             assert asked.deadline_at is not None
+        elif isinstance(end, OctavoError) and end.reason == "NO_TOKEN_ALLOWED":
+            assert (tuple(ids), end.reason) == (alone, alone_end)
         elif isinstance(end, OctavoError):
             too_long = len(asked.prompt_ids) + 1 > self.config.context_limit
             assert too_long or isinstance(end, ResourceExhaustedError)
@@ -175,7 +188,7 @@ class EngineMachine(RuleBasedStateMachine):
             cancelled = end.reason is FinishReason.CANCELLED
             assert asked.key in self.cancelled if cancelled else asked.expires_at is not None
         else:
-            assert (tuple(ids), end) == (alone, finish)
+            assert (tuple(ids), end) == (alone, alone_end)
 
 
 TestEngineStates = EngineMachine.TestCase

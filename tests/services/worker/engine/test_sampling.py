@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
+from array import array
 
 import pytest
 import torch
 
-from services.worker.engine.request import Sampling
-from services.worker.engine.sampling import (
-    all_finite,
-    cut,
-    find_cut,
-    probabilities,
-    sample,
-    uniform_of,
-)
-from services.worker.engine.step_plan import Draw
+from services.worker.engine.request import LogitRules, Sampling, token_array
+from services.worker.engine.sampling import cut, find_cut, probabilities, sample, uniform_of
+from services.worker.engine.step_plan import Draw, History
+from services.worker.engine.step_result import NotDrawn
+from tests.services.worker.engine import sampling_oracle
 
 _CPU = torch.device("cpu")
+
+
+# What was seen before each draw of 12 tokens, and rules that it concerns.
+_HISTORY = History(token_ids=token_array([1, 4, 1, 5, 5, 8, 1]), num_prompt_tokens=2)
+_PENALTIES = LogitRules(repetition_penalty=1.3, frequency_penalty=0.4, presence_penalty=-0.3)
+_MASKS = LogitRules(
+    repetition_penalty=0.8,
+    biased_ids=token_array([0, 3, 4]),
+    biases=array("d", [1.5, -1.0, 3.0]),
+    allowed_ids=token_array([0, 2, 3, 4, 5, 7, 8, 9]),
+    bad_words=(token_array([8, 1, 9]), token_array([2])),
+    no_repeat_ngram=2,
+)
 
 
 def _draws(sampling: Sampling, count: int) -> list[Draw]:
@@ -30,35 +39,12 @@ def _logits(*shape: int, seed: int = 0, spread: float = 3.0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-def _kept_probs(logits: list[float], sampling: Sampling) -> list[float]:
-    """The oracle: probabilities of one row after top_k and top_p, in plain Python."""
-    largest = max(logits)
-    weights = [math.exp((logit - largest) / sampling.temperature) for logit in logits]
-    ranked = sorted(range(len(logits)), key=lambda id: (-weights[id], id))
-    ranked = ranked[: sampling.top_k or None]
-    whole = math.fsum(weights[id] for id in ranked)
-    kept: list[int] = []
-    for id in ranked:
-        share_before = math.fsum(weights[other] for other in kept) / whole
-        if kept and sampling.top_p < 1 and share_before >= sampling.top_p:
-            break
-        kept.append(id)
-    whole = math.fsum(weights[id] for id in kept)
-    return [weights[id] / whole if id in kept else 0.0 for id in range(len(logits))]
-
-
-def _token_by_oracle(logits: list[float], draw: Draw) -> int:
-    number = uniform_of([draw], _CPU).item()
-    cumulative = itertools.accumulate(_kept_probs(logits, draw.sampling))
-    return next(id for id, total in enumerate(cumulative) if total > number)
-
-
 def test_greedy_takes_the_lowest_of_equal_ids() -> None:
     logits = torch.full((3, 5000), -1.0)
     logits[0, [4999, 17, 2500]] = 2.0
     logits[1, :] = 0.0
     logits[2, 4999] = 0.5
-    assert sample(logits, _draws(Sampling(temperature=0.0), 3)).tolist() == [17, 0, 4999]
+    assert sample(logits, _draws(Sampling(temperature=0.0), 3)) == [17, 0, 4999]
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
@@ -69,9 +55,50 @@ def test_tokens_are_those_of_the_oracle(temperature: float, top_k: int, top_p: f
     logits = _logits(40, 60)
     draws = _draws(sampling, 40)
     expected = [
-        _token_by_oracle(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)
+        sampling_oracle.token(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)
     ]
-    assert sample(logits, draws).tolist() == expected
+    assert sample(logits, draws) == expected
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.3])
+@pytest.mark.parametrize("min_p", [0.0, 0.13, 0.6, 1.0])
+@pytest.mark.parametrize("rules", [None, _PENALTIES, _MASKS], ids=["none", "penalties", "masks"])
+def test_tokens_with_rules_are_those_of_the_oracle(
+    temperature: float, min_p: float, rules: LogitRules | None
+) -> None:
+    sampling = Sampling(temperature=temperature, top_p=0.93, min_p=min_p, seed=7, rules=rules)
+    logits = _logits(40, 12)
+    draws = [
+        dataclasses.replace(
+            draw, history=_HISTORY, forbidden_ids=token_array([3, 11]) if row % 2 else None
+        )
+        for row, draw in enumerate(_draws(sampling, 40))
+    ]
+    expected = [
+        sampling_oracle.token(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)
+    ]
+    assert sample(logits, draws) == expected
+
+
+def test_a_row_that_its_rules_leave_nothing_is_seen_and_disturbs_no_other() -> None:
+    logits, draws = _logits(15, 12), _mixed_draws(15)
+    expected = sample(logits, draws)
+    everything = token_array(range(12))
+    for row in (1, 6, 14):
+        draws[row] = dataclasses.replace(draws[row], forbidden_ids=everything)
+        expected[row] = NotDrawn.NOTHING_ALLOWED
+    assert sample(logits, draws) == expected
+
+
+def test_min_p_keeps_what_is_likely_enough_and_always_the_likeliest() -> None:
+    logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log().expand(400, 4)
+
+    def drawn(min_p: float) -> set[object]:
+        return set(sample(logits, _draws(Sampling(min_p=min_p, seed=5), 400)))
+
+    assert drawn(0.2) == {0, 1, 2, 3}
+    assert drawn(0.4) == {0, 1}
+    assert drawn(1.0) == {0}
 
 
 def test_top_p_keeps_the_token_that_reaches_it() -> None:
@@ -119,17 +146,22 @@ def _mixed_draws(count: int) -> list[Draw]:
         Sampling(temperature=0.7, top_k=40, seed=1 << 63),
         Sampling(temperature=1.3, top_p=0.9, seed=3),
         Sampling(temperature=2.5, top_p=0.99, top_k=2000, seed=3),
+        Sampling(temperature=1.1, min_p=0.3, seed=7),
+        Sampling(temperature=0.0, rules=_PENALTIES),
+        Sampling(temperature=1.4, top_p=0.9, seed=8, rules=_MASKS),
     ]
-    return [Draw(sampling=kinds[row % 5], position=row * 31) for row in range(count)]
+    return [
+        Draw(sampling=kinds[row % 8], position=row * 31, history=_HISTORY) for row in range(count)
+    ]
 
 
 @pytest.mark.parametrize("num_tokens", [50, 1003, 49152])
 def test_a_row_does_not_depend_on_its_batch(num_tokens: int) -> None:
     logits, draws = _logits(24, num_tokens), _mixed_draws(24)
-    together = sample(logits, draws).tolist()
-    alone = [int(sample(logits[row : row + 1], draws[row : row + 1])) for row in range(24)]
+    together = sample(logits, draws)
+    alone = [sample(logits[row : row + 1], draws[row : row + 1])[0] for row in range(24)]
     assert alone == together
-    backwards = sample(logits.flip(0), draws[::-1]).tolist()
+    backwards = sample(logits.flip(0), draws[::-1])
     assert backwards[::-1] == together
 
 
@@ -155,18 +187,18 @@ def test_sampling_leaves_the_logits_alone() -> None:
 def test_a_tiny_temperature_is_as_good_as_greedy(temperature: float, top_p: float) -> None:
     logits = _logits(8, 100)
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=4)
-    assert torch.equal(sample(logits, _draws(sampling, 8)), logits.argmax(-1))
+    assert sample(logits, _draws(sampling, 8)) == logits.argmax(-1).tolist()
 
 
 def test_a_huge_temperature_reaches_every_token() -> None:
     logits = torch.tensor([[50.0, 0.0, -50.0]]).expand(200, 3)
     drawn = sample(logits, _draws(Sampling(temperature=1e300, seed=4), 200))
-    assert set(drawn.tolist()) == {0, 1, 2}
+    assert set(drawn) == {0, 1, 2}
 
 
 def test_extreme_but_finite_logits_are_drawn_from() -> None:
     logits = torch.tensor([[3e38, -3e38, 3e38]])
-    assert sample(logits, [Draw(sampling=Sampling(seed=1), position=0)]).item() in (0, 2)
+    assert sample(logits, [Draw(sampling=Sampling(seed=1), position=0)])[0] in (0, 2)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -174,10 +206,8 @@ def test_a_row_that_is_not_finite_is_seen_and_disturbs_no_other(bad: float) -> N
     logits, draws = _logits(15, 2000), _mixed_draws(15)
     expected = sample(logits, draws)
     logits[4:9, 77] = bad
-    assert all_finite(logits).tolist() == [True] * 4 + [False] * 5 + [True] * 6
     found = sample(logits, draws)
-    assert torch.equal(found[:4], expected[:4])
-    assert torch.equal(found[9:], expected[9:])
+    assert found == expected[:4] + [NotDrawn.NOT_FINITE] * 5 + expected[9:]
 
 
 def test_seed_output_index_and_position_each_change_the_number() -> None:
@@ -198,14 +228,19 @@ def test_seed_output_index_and_position_each_change_the_number() -> None:
         Sampling(top_k=4, seed=13),
         Sampling(temperature=2.0, top_p=0.5, seed=14),
         Sampling(temperature=0.9, top_k=4, top_p=0.75, seed=15),
+        Sampling(temperature=1.5, min_p=0.2, seed=16),
+        Sampling(temperature=0.8, top_k=9, top_p=0.9, min_p=0.05, seed=17, rules=_PENALTIES),
+        Sampling(temperature=1.1, top_p=0.95, seed=18, rules=_MASKS),
     ],
 )
 def test_twenty_thousand_draws_follow_the_distribution(sampling: Sampling) -> None:
     logits = _logits(12, seed=3, spread=1.0)
     num_draws = 20_000
-    drawn = sample(logits.expand(num_draws, 12), _draws(sampling, num_draws))
-    counts = torch.bincount(drawn, minlength=12).tolist()
-    expected = [num_draws * prob for prob in _kept_probs(logits.tolist(), sampling)]
+    draws = [dataclasses.replace(draw, history=_HISTORY) for draw in _draws(sampling, num_draws)]
+    drawn = sample(logits.expand(num_draws, 12), draws)
+    counts = [drawn.count(id) for id in range(12)]
+    ruled = sampling_oracle.ruled_logits(logits.tolist(), draws[0])
+    expected = [num_draws * prob for prob in sampling_oracle.kept_probs(ruled, sampling)]
     assert all(count == 0 for count, mean in zip(counts, expected, strict=True) if mean == 0)
     terms = [
         (count - mean) ** 2 / mean for count, mean in zip(counts, expected, strict=True) if mean
@@ -224,5 +259,5 @@ def test_a_sequence_of_positions_follows_the_distribution_for_many_seeds() -> No
         for position in range(20)
     ]
     drawn = sample(probs.log().expand(20_000, 4), draws)
-    counts = torch.bincount(drawn, minlength=4)
+    counts = torch.bincount(torch.tensor(drawn), minlength=4)
     assert ((counts - 20_000 * probs) ** 2 / (20_000 * probs)).sum() < 16.27  # 3 degrees, p = 0.001

@@ -18,10 +18,11 @@ import torch
 from octavo.errors import OctavoError
 from services.worker.batch import Batch
 from services.worker.engine.engine import Engine, EngineConfig
-from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.request import Sampling, Submission, token_array
 from services.worker.engine.sampling import sample
 from services.worker.engine.step_output import Finish, FinishReason, OutputItem
-from services.worker.engine.step_plan import Draw
+from services.worker.engine.step_plan import Draw, History
+from services.worker.engine.step_result import NotDrawn
 from services.worker.models import KVCache, Model
 
 VOCABULARY_SIZE = 50
@@ -115,21 +116,37 @@ def submission(
     return dataclasses.replace(made, **fields)
 
 
-def ids_alone(asked: Submission, context_limit: int) -> tuple[tuple[int, ...], Finish]:
-    """What the request must give, by the plainest loop there is: new ids, and the end."""
+def ids_alone(asked: Submission, context_limit: int) -> tuple[tuple[int, ...], Finish | str]:
+    """What the request must give, by the plainest loop there is: new ids, and the finish or the
+    reason of the error.
+    """
     context = [*asked.prompt_ids, *asked.generated_ids]
     num_before = len(context)
     while True:
         generated = context[len(asked.prompt_ids) :]
         new = tuple(context[num_before:])
-        if generated and generated[-1] in asked.stop_ids:
+        may_stop = len(generated) >= asked.min_tokens
+        if generated and may_stop and generated[-1] in asked.stop_ids:
             return new, Finish(reason=FinishReason.STOP, stop_id=generated[-1])
+        for index, stop in enumerate(asked.stop_sequences):
+            if may_stop and generated[len(generated) - len(stop) :] == list(stop):
+                return new, Finish(reason=FinishReason.STOP, stop_sequence_index=index)
         if asked.max_tokens is not None and len(generated) >= asked.max_tokens:
             return new, Finish(reason=FinishReason.LENGTH)
         if len(context) >= context_limit:
             return new, Finish(reason=FinishReason.CONTEXT_LENGTH)
-        draw = Draw(sampling=asked.sampling, position=len(context))
-        context.append(int(sample(toy_logits(context)[None], [draw])))
+        draw = Draw(
+            sampling=asked.sampling,
+            position=len(context),
+            history=History(
+                token_ids=token_array(context), num_prompt_tokens=len(asked.prompt_ids)
+            ),
+            forbidden_ids=None if may_stop else token_array(asked.stop_ids),
+        )
+        (token_id,) = sample(toy_logits(context)[None], [draw])
+        if isinstance(token_id, NotDrawn):
+            return new, "NO_TOKEN_ALLOWED"
+        context.append(token_id)
 
 
 class Answers:
@@ -155,6 +172,11 @@ class Answers:
             if end is not None:
                 assert item.finish is None or item.error is None
                 self.ends[item.key] = end
+
+    def end_of(self, key: int) -> Finish | str:
+        """The finish, or the reason of the error."""
+        end = self.ends[key]
+        return end if isinstance(end, Finish) else end.reason
 
     def finish_of(self, key: int) -> Finish:
         """The finish of a request that ended without an error."""

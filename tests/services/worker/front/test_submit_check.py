@@ -17,12 +17,21 @@ VOCABULARY = 320
 
 
 def submit(**fields: object) -> worker_pb2.Submit:
-    values: dict[str, object] = {"key": 1, "prompt_token_ids": [0, 5], **fields}
+    values = {"key": 1, "prompt_token_ids": [0, 5], **_with_sequences(fields)}
     return worker_pb2.Submit(**values)  # type: ignore[arg-type]  # built from a table
 
 
 def sampling(**fields: object) -> worker_pb2.Submit:
-    return submit(sampling=worker_pb2.ResolvedSampling(**fields))  # type: ignore[arg-type]  # same
+    values: dict[str, Any] = _with_sequences(fields)
+    return submit(sampling=worker_pb2.ResolvedSampling(**values))
+
+
+def _with_sequences(fields: dict[str, Any]) -> dict[str, object]:
+    """Lists of ids become the message that the wire has for them."""
+    made = dict(fields)
+    for name in {"bad_words", "stop_sequences"} & made.keys():
+        made[name] = [worker_pb2.TokenSequence(ids=ids) for ids in made[name]]
+    return made
 
 
 def full(message: Message) -> Message:
@@ -39,8 +48,10 @@ def _fill(message: Message, field: Any) -> None:
     is_message = field.type == FieldDescriptor.TYPE_MESSAGE
     if field.name == "logit_bias":
         value[1] = 1.0
+    elif field.is_repeated and is_message:
+        value.add(**{"ids": [1]} if "ids" in field.message_type.fields_by_name else {})
     elif field.is_repeated:
-        value.add() if is_message else value.append(1)
+        value.append(1)
     elif is_message:
         full(value)
     else:
@@ -97,9 +108,66 @@ def _copy_path(source: Message, target: Message, path: str) -> None:
         (sampling(top_p=1.5), "sampling.top_p"),
         (sampling(n=2), "sampling.n"),
         (sampling(n=0), "sampling.n"),
+        (submit(max_tokens=3, min_tokens=4), "min_tokens"),
+        (submit(stop_sequences=[[1]] * 17), "stop_sequences"),
+        (submit(stop_sequences=[[1], []]), "stop_sequences.ids"),
+        (submit(stop_sequences=[[1] * 33]), "stop_sequences.ids"),
+        (submit(stop_sequences=[[VOCABULARY]]), "stop_sequences"),
+        (sampling(min_p=-0.1), "sampling.min_p"),
+        (sampling(min_p=1.1), "sampling.min_p"),
+        (sampling(min_p=math.nan), "sampling.min_p"),
+        (sampling(frequency_penalty=2.1), "sampling.frequency_penalty"),
+        (sampling(frequency_penalty=-math.inf), "sampling.frequency_penalty"),
+        (sampling(presence_penalty=-2.1), "sampling.presence_penalty"),
+        (sampling(presence_penalty=math.nan), "sampling.presence_penalty"),
+        (sampling(repetition_penalty=0.0), "sampling.repetition_penalty"),
+        (sampling(repetition_penalty=10.1), "sampling.repetition_penalty"),
+        (sampling(repetition_penalty=math.nan), "sampling.repetition_penalty"),
+        (sampling(no_repeat_ngram=65), "sampling.no_repeat_ngram"),
+        (sampling(logit_bias={VOCABULARY: 1.0}), "sampling.logit_bias"),
+        (sampling(logit_bias={1: 100.1}), "sampling.logit_bias"),
+        (sampling(logit_bias={1: math.nan}), "sampling.logit_bias"),
+        (sampling(logit_bias={1: -math.inf}), "sampling.logit_bias"),
+        (sampling(bad_words=[[1]] * 65), "sampling.bad_words"),
+        (sampling(bad_words=[[]]), "sampling.bad_words.ids"),
+        (sampling(bad_words=[[1] * 33]), "sampling.bad_words.ids"),
+        (sampling(bad_words=[[1, VOCABULARY]]), "sampling.bad_words"),
+        (sampling(allowed_token_ids=[VOCABULARY]), "sampling.allowed_token_ids"),
     ],
 )
 def test_wrong_values_are_refused_by_name(message: worker_pb2.Submit, field: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         check_submit(message, vocabulary_size=VOCABULARY)
     assert caught.value.metadata["field"] == field
+
+
+def test_what_is_at_its_limits_is_taken() -> None:
+    ids = list(range(32))
+    message = sampling(
+        min_p=1.0,
+        frequency_penalty=-2.0,
+        presence_penalty=2.0,
+        repetition_penalty=10.0,
+        no_repeat_ngram=64,
+        logit_bias={id: 100.0 - 200 * (id % 2) for id in range(VOCABULARY)},
+        bad_words=[ids] * 64,
+        allowed_token_ids=[VOCABULARY - 1] * 16_384,
+    )
+    message.MergeFrom(submit(stop_sequences=[ids] * 16, min_tokens=5, max_tokens=5))
+    check_submit(message, vocabulary_size=VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "value"),
+    [
+        (sampling(allowed_token_ids=[1] * 16_385), "sampling.allowed_token_ids", "16385"),
+        (sampling(logit_bias=dict.fromkeys(range(1025), 1.0)), "sampling.logit_bias", "1025"),
+    ],
+)
+def test_too_many_are_refused_with_their_number(
+    message: worker_pb2.Submit, field: str, value: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        check_submit(message, vocabulary_size=2000)
+    assert (caught.value.metadata["field"], caught.value.metadata["value"]) == (field, value)
+    assert "at most" in caught.value.metadata["limit"]

@@ -6,7 +6,7 @@ import dataclasses
 
 from octavo.errors import DeadlineExceededError
 from octavo.v1 import worker_pb2
-from services.worker.engine.request import Sampling
+from services.worker.engine.request import LogitRules, Sampling, token_array
 from services.worker.engine.step_output import (
     Finish,
     FinishReason,
@@ -59,6 +59,50 @@ def test_a_full_submit() -> None:
     assert submission.arrived_at == 100.0
 
 
+def test_rules_and_stops() -> None:
+    sequences = [worker_pb2.TokenSequence(ids=[3]), worker_pb2.TokenSequence(ids=[4, 5])]
+    submit = worker_pb2.Submit(
+        key=1,
+        prompt_token_ids=[1],
+        sampling=worker_pb2.ResolvedSampling(
+            min_p=0.25,
+            frequency_penalty=0.5,
+            presence_penalty=-0.5,
+            repetition_penalty=1.5,
+            no_repeat_ngram=3,
+            logit_bias={7: -1.5, 8: 2.5},
+            bad_words=sequences,
+            allowed_token_ids=[9, 8],
+        ),
+        stop_sequences=sequences,
+        min_tokens=6,
+    )
+    submission = submission_from_pb(submit, now=0.0)
+    words = (token_array([3]), token_array([4, 5]))
+    assert (submission.stop_sequences, submission.min_tokens) == (words, 6)
+    assert submission.sampling.min_p == 0.25
+    rules = submission.sampling.rules
+    assert rules is not None
+    assert dict(zip(rules.biased_ids, rules.biases, strict=True)) == {7: -1.5, 8: 2.5}
+    assert rules == LogitRules(
+        frequency_penalty=0.5,
+        presence_penalty=-0.5,
+        repetition_penalty=1.5,
+        no_repeat_ngram=3,
+        biased_ids=rules.biased_ids,
+        biases=rules.biases,
+        bad_words=words,
+        allowed_ids=token_array([9, 8]),
+    )
+
+
+def test_rules_that_ask_for_nothing_are_none() -> None:
+    sampling = worker_pb2.ResolvedSampling(
+        frequency_penalty=0.0, presence_penalty=0.0, repetition_penalty=1.0, no_repeat_ngram=0
+    )
+    assert submission_from_pb(worker_pb2.Submit(sampling=sampling), now=0.0).sampling.rules is None
+
+
 def test_what_is_absent_is_none_and_an_explicit_zero_is_not() -> None:
     absent = submission_from_pb(worker_pb2.Submit(key=1, prompt_token_ids=[1]), now=1.0)
     assert (absent.max_tokens, absent.expires_at, absent.deadline_at) == (None, None, None)
@@ -96,9 +140,17 @@ def test_an_end_with_its_stop_id_and_times() -> None:
     assert item.finish.reason == worker_pb2.RUN_FINISH_REASON_STOP
     assert item.finish.HasField("stop_token_id")
     assert item.timings == worker_pb2.RunTimings(prefill_ms=2, decode_ms=3, preemption_count=4)
+    assert not item.finish.HasField("stop_sequence_index")
     zero = dataclasses.replace(timings, prefill_ms=0.0, decode_ms=0.0, num_preemptions=0)
     (item,) = response(OutputItem(key=1, finish=finish, timings=zero)).items
     assert item.HasField("timings")
+
+
+def test_an_end_with_the_first_stop_sequence() -> None:
+    finish = Finish(reason=FinishReason.STOP, stop_sequence_index=0)
+    (item,) = response(OutputItem(key=1, finish=finish)).items
+    assert item.finish.HasField("stop_sequence_index")
+    assert not item.finish.HasField("stop_token_id")
 
 
 def test_every_finish_reason_has_its_name_on_the_wire() -> None:
