@@ -19,6 +19,7 @@ from octavo.v1 import worker_pb2
 from services.worker.front.attachment import Attachment
 from services.worker.front.generation import Generation, GenerationConfig, Loss
 from services.worker.front.open_requests import Items, OpenRequests
+from services.worker.front.request_watch import RequestWatch
 from services.worker.front.submit_check import check_submit
 from services.worker.link.messages import Ready
 
@@ -46,7 +47,7 @@ class GroupFailedError(Exception):
 class Group:
     """Starts, watches and restarts the ranks, and carries requests between them and gateways.
 
-    `on_serving` hears at once of every change between serving and not.
+    `on_serving` hears at once of every change between serving and not, `watch` of every request.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Group:
         *,
         max_restarts: int,
         on_serving: Callable[[bool], Awaitable[None]],
+        watch: RequestWatch,
     ) -> None:
         self.worker_id = uuid.uuid4().hex
         self.instance_id = ""
@@ -69,10 +71,21 @@ class Group:
         self._config = config
         self._max_restarts = max_restarts
         self._on_serving = on_serving
+        self._watch = watch
         self._draining = False
         self._attachments: set[Attachment] = set()
         self._emptied = asyncio.Event()
-        self._open: OpenRequests[Attachment] = OpenRequests(self._note_open)
+        self._open: OpenRequests[Attachment] = OpenRequests(self._note_open, watch.ended)
+
+    @property
+    def num_requests(self) -> int:
+        """Counts the requests that are open."""
+        return len(self._open)
+
+    @property
+    def num_attachments(self) -> int:
+        """Counts the gateways that are attached."""
+        return len(self._attachments)
 
     async def run(self) -> None:
         """Keeps a generation alive until cancelled; raises GroupFailedError once it gives up."""
@@ -156,10 +169,12 @@ class Group:
         try:
             vocabulary_size = self._check_serving()
             check_submit(submit, vocabulary_size=vocabulary_size)
-            submit.key = self._open.open(attachment, key)
+            submit.key = self._open.open(attachment, key, submit.request_id)
         except OctavoError as error:
+            self._watch.refused(submit.request_id, error)
             attachment.refuse(key, error, self.load)
             return
+        self._watch.submitted(submit)
         assert self.generation is not None
         self.generation.send(worker_pb2.RunRequest(submit=submit))
 
@@ -201,6 +216,7 @@ class Group:
 
     def _on_response(self, response: worker_pb2.RunResponse) -> None:
         self.load = response.load
+        self._watch.generated(response.items)
         self._deliver(self._open.route(list(response.items)))
 
     def _deliver(self, routed: Mapping[Attachment, Items]) -> None:

@@ -14,12 +14,14 @@ from services.worker.link.run_error import run_error
 
 Owner = TypeVar("Owner", bound=Hashable)
 Items = list[worker_pb2.RunItem]
+OnEnd = Callable[[str, worker_pb2.RunItem | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[Owner]):
     owner: Owner
     key: int  # the owner's name for the request
+    request_id: str  # its client's
 
 
 class OpenRequests(Generic[Owner]):
@@ -29,16 +31,20 @@ class OpenRequests(Generic[Owner]):
     late, for a request that has ended here, is dropped.
     """
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, on_change: Callable[[], None] = lambda: None, on_end: OnEnd = lambda _, __: None
+    ) -> None:
+        """`on_end` gets a request's id and its last item, None where its owner has gone."""
         self._entries: dict[int, _Entry[Owner]] = {}
         self._engine_keys: defaultdict[Owner, dict[int, int]] = defaultdict(dict)
         self._next_key = itertools.count(1)
         self._on_change = on_change
+        self._on_end = on_end
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def open(self, owner: Owner, key: int) -> int:
+    def open(self, owner: Owner, key: int, request_id: str = "") -> int:
         """The engine's key for a new request. Raises AlreadyExistsError."""
         if key in self._engine_keys[owner]:
             raise AlreadyExistsError(
@@ -47,7 +53,7 @@ class OpenRequests(Generic[Owner]):
                 metadata={"field": "submit.key", "value": str(key)},
             )
         engine_key = next(self._next_key)
-        self._entries[engine_key] = _Entry(owner, key)
+        self._entries[engine_key] = _Entry(owner, key, request_id)
         self._engine_keys[owner][key] = engine_key
         return engine_key
 
@@ -68,7 +74,7 @@ class OpenRequests(Generic[Owner]):
             if entry is None:
                 continue
             if item.WhichOneof("end") is not None:
-                self._close(item.key)
+                self._close(item)
             item.key = entry.key
             routed[entry.owner].append(item)
         return routed
@@ -77,7 +83,7 @@ class OpenRequests(Generic[Owner]):
         """Closes all that the owner has open; the engine's keys, to be cancelled there."""
         dropped = list(self._engine_keys.pop(owner, {}).values())
         for engine_key in dropped:
-            del self._entries[engine_key]
+            self._on_end(self._entries.pop(engine_key).request_id, None)
         self._on_change()
         return dropped
 
@@ -89,7 +95,8 @@ class OpenRequests(Generic[Owner]):
         ]
         return self.route(items)
 
-    def _close(self, engine_key: int) -> None:
-        entry = self._entries.pop(engine_key)
+    def _close(self, last: worker_pb2.RunItem) -> None:
+        entry = self._entries.pop(last.key)
         del self._engine_keys[entry.owner][entry.key]
+        self._on_end(entry.request_id, last)
         self._on_change()

@@ -10,7 +10,7 @@ import sys
 import structlog
 
 from octavo.fingerprint import checkpoint_fingerprint, tokenizer_fingerprint
-from octavo.metrics import MetricsServer
+from octavo.metrics import MetricsServer, process_registry
 from octavo.ready_file import write_ready_file
 from octavo.rpc.server import RpcServer, wait_for_shutdown
 from octavo.v1 import worker_pb2_grpc
@@ -18,7 +18,8 @@ from services.worker.config import WorkerSettings
 from services.worker.front.description import Served
 from services.worker.front.generation import GenerationConfig
 from services.worker.front.group import Group
-from services.worker.front.metrics import load_registry
+from services.worker.front.metrics import GroupCollector
+from services.worker.front.request_watch import RequestWatch
 from services.worker.front.server import SERVICE_NAME, WorkerService
 from services.worker.link.rank_config import RankConfig
 
@@ -33,11 +34,14 @@ async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
 
     Raises AddressInUseError for a busy port, GroupFailedError when the ranks cannot be started.
     """
+    registry = process_registry("worker")
     group = Group(
         _generation_config(settings, kv_cache_bytes),
         max_restarts=settings.max_restarts,
         on_serving=lambda serving: server.set_serving(serving),  # noqa: PLW0108 - made below
+        watch=RequestWatch(registry),
     )
+    registry.register(GroupCollector(group))
     service = WorkerService(group, await asyncio.to_thread(_served, settings))
     server = RpcServer(
         address=f"{settings.host}:{settings.port}",
@@ -47,7 +51,6 @@ async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
             )
         },
     )
-    registry = load_registry(lambda: group.load)
     metrics = MetricsServer.start(registry, settings.host, settings.metrics_port)
     try:
         port = await server.start()

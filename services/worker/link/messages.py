@@ -14,7 +14,7 @@ import asyncio
 import dataclasses
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -68,11 +68,18 @@ class Ready:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heartbeat:
-    """What the rank does and since when; a step that passes limit_ms means a lost rank."""
+    """What the rank does and since when; a step that passes limit_ms means a lost rank.
+
+    Counts are since the rank's start. `step_counts` has one number a bucket (step_times.py), empty
+    before the first heartbeat.
+    """
 
     activity: str  # loading, idle or stepping
     activity_ms: int
     limit_ms: int
+    step_counts: list[int] = field(default_factory=list)
+    steps_s: float = 0.0
+    log_lines_dropped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,12 +1,14 @@
-"""What the rank does at this moment, and the thread that tells the front so."""
+"""What the rank does at this moment and has done, and the thread that tells the front so."""
 
 from __future__ import annotations
 
 import threading
 import time
 
+from octavo.logs import num_dropped_lines
 from services.worker.link.messages import Heartbeat
 from services.worker.link.rank_end import RankEnd
+from services.worker.link.step_times import StepTimes
 
 
 class Activity:
@@ -15,10 +17,15 @@ class Activity:
     def __init__(self, step_limit_ms: int) -> None:
         self._step_limit_ms = step_limit_ms
         self._now: tuple[str, float] = ("loading", time.monotonic())
+        self._steps = StepTimes()
 
     def begin_idle(self) -> None:
-        """The rank waits for work."""
-        self._now = ("idle", time.monotonic())
+        """The rank waits for work; a step that was under way is over."""
+        now = time.monotonic()
+        name, since = self._now
+        if name == "stepping":
+            self._steps.add(now - since)
+        self._now = ("idle", now)
 
     def begin_step(self) -> None:
         """The rank runs a step, which counts as hung past its limit."""
@@ -31,6 +38,9 @@ class Activity:
             activity=name,
             activity_ms=int((time.monotonic() - since) * 1000),
             limit_ms=self._step_limit_ms if name == "stepping" else 0,
+            step_counts=self._steps.counts,
+            steps_s=self._steps.sum_s,
+            log_lines_dropped=num_dropped_lines(),
         )
 
 

@@ -13,6 +13,7 @@ from services.worker.link.rank_end import RankEnd
 from services.worker.rank.activity import Activity
 from services.worker.rank.convert import response_to_pb, submission_from_pb
 from services.worker.rank.inbox import Inbox
+from services.worker.rank.request_log import RequestLog
 
 
 class SteppingEngine(Protocol):
@@ -34,20 +35,25 @@ class SteppingEngine(Protocol):
 
 def run(engine: SteppingEngine, inbox: Inbox, link: RankEnd, activity: Activity) -> None:
     """Steps until the front says stop. What a step raises is raised."""
+    requests = RequestLog()
     activity.begin_idle()
     while True:
         for act in inbox.take(wait=not engine.has_work):
             if isinstance(act, Stop):
                 return
-            _apply(engine, act)
+            _apply(engine, act, requests)
         if engine.has_work:
             activity.begin_step()
-            link.send_response(response_to_pb(engine.step()))
+            output = engine.step()
+            link.send_response(response_to_pb(output))
             activity.begin_idle()
+            requests.stepped(output)
 
 
-def _apply(engine: SteppingEngine, request: worker_pb2.RunRequest) -> None:
+def _apply(engine: SteppingEngine, request: worker_pb2.RunRequest, requests: RequestLog) -> None:
     if request.WhichOneof("action") == "submit":
-        engine.submit(submission_from_pb(request.submit, time.monotonic()))
+        submission = submission_from_pb(request.submit, time.monotonic())
+        requests.submitted(submission)
+        engine.submit(submission)
     else:
         engine.cancel(list(request.cancel.keys))

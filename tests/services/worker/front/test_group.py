@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from octavo.errors import FailedPreconditionError
 from octavo.v1 import worker_pb2
@@ -22,6 +23,7 @@ from services.worker.front.generation import GenerationConfig
 from services.worker.front.group import NOT_SERVING, SERVING, STARTING, Group, GroupFailedError
 from services.worker.front.health import describe_health
 from services.worker.front.process import launch_command
+from services.worker.front.request_watch import RequestWatch
 from services.worker.link.rank_config import RankConfig
 from tests.services.worker.front.fake_rank import ECHO, EXIT, HANG, KEEP, RAISE, STOP_SELF
 
@@ -113,7 +115,8 @@ async def running_group(
         serving.append(is_serving)
 
     config = make_config(model, num_ranks, command)
-    group = Group(config, max_restarts=max_restarts, on_serving=note)
+    watch = RequestWatch(CollectorRegistry())
+    group = Group(config, max_restarts=max_restarts, on_serving=note, watch=watch)
     task = asyncio.create_task(group.run())
     try:
         yield Watched(group, task, serving)
@@ -354,7 +357,9 @@ async def test_a_stop_while_ranks_load_leaves_nothing(tmp_path: Path) -> None:
     async with running_group(f"wait:{tmp_path / 'never'}", num_ranks=2) as watched:
         await watched.until(lambda: bool(watched.group.generation and watched.pids()))
         pids = watched.pids()
-    assert all(is_gone(pid) for pid in pids)
+    async with asyncio.timeout(5):  # those that had not said hello die with their launcher
+        while not all(is_gone(pid) for pid in pids):
+            await asyncio.sleep(0.005)
     assert contents(tmp_path) == []
 
 

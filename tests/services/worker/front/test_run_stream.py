@@ -7,11 +7,13 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from octavo.errors import InvalidArgumentError, OctavoError, ResourceExhaustedError
 from octavo.v1 import worker_pb2
 from services.worker.front import attachment
 from services.worker.front.group import Group
+from services.worker.front.request_watch import RequestWatch
 from services.worker.front.run_stream import carry
 from services.worker.link import unsent
 from tests.services.worker.front.test_group import make_config
@@ -26,7 +28,8 @@ async def ignore(_: bool) -> None:
 
 def make_group() -> Group:
     config = make_config("", 1, [sys.executable])
-    return Group(config, max_restarts=0, on_serving=ignore)
+    watch = RequestWatch(CollectorRegistry())
+    return Group(config, max_restarts=0, on_serving=ignore, watch=watch)
 
 
 async def acts(*requests: worker_pb2.RunRequest) -> AsyncIterator[worker_pb2.RunRequest]:
