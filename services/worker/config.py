@@ -57,7 +57,7 @@ class WorkerSettings(ProcessSettings):
         1_800, gt=0, description="Ranks that have not loaded after this long are given up."
     )
     max_restarts: int = Field(
-        5, ge=0, description="Generations started in a row that fail before the process ends."
+        5, ge=0, description="Starts that may fail in a row before the process ends."
     )
     drain_limit_s: float = Field(
         30, ge=0, description="After SIGTERM, open requests have this long to finish."

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import structlog
 
 from octavo.v1 import worker_pb2
 from services.worker.front.rank_record import RankRecord
+from services.worker.front.uninterrupted import uninterrupted
 from services.worker.link.messages import (
     MAX_FRAME_BYTES,
     Failure,
@@ -32,6 +33,7 @@ from services.worker.link.rank_config import ENVIRONMENT_NAME, RankConfig
 log = structlog.get_logger()
 
 LOOK_S = 0.1  # between looks at heartbeats
+DEATH_LOOK_S = 0.005  # between looks at a process that is about to be gone
 # A rank that loads may hold the interpreter for long, for instance while the linker maps libtorch.
 LOADING_SILENCE_S = 60.0
 MAX_UNREAD_BYTES = 2 * MAX_FRAME_BYTES  # a rank reads while it steps
@@ -104,6 +106,14 @@ class Generation:
             PARENT_PID: str(os.getpid()),
         }
         # Spawned from the main thread: the kernel ties the launcher's life to the thread.
+        await uninterrupted(self._start_launcher(environment))
+        assert self._launcher is not None
+        self._tasks = [
+            asyncio.create_task(self._watch_launcher(self._launcher)),
+            asyncio.create_task(self._watch_heartbeats()),
+        ]
+
+    async def _start_launcher(self, environment: Mapping[str, str]) -> None:
         self._launcher = await asyncio.create_subprocess_exec(
             *self._config.command,
             env=environment,
@@ -111,10 +121,6 @@ class Generation:
             stdout=2,  # what ranks print belongs to the log
             start_new_session=True,
         )
-        self._tasks = [
-            asyncio.create_task(self._watch_launcher(self._launcher)),
-            asyncio.create_task(self._watch_heartbeats()),
-        ]
 
     def send(self, message: Message) -> None:
         """Sends to rank 0, which schedules; one that takes nothing is lost."""
@@ -146,6 +152,7 @@ class Generation:
         self._kill_ranks()
         if self._launcher is not None:
             await self._end_launcher(self._launcher)
+        await self._wait_for_deaths()
         for reader in self._readers:
             reader.cancel()
         for record in self.ranks.values():
@@ -162,6 +169,15 @@ class Generation:
         except TimeoutError:
             launcher.kill()  # and the kernel kills the ranks with it
             await launcher.wait()
+
+    async def _wait_for_deaths(self) -> None:
+        """What a killed rank holds (memory, devices) is free only once it is gone."""
+        give_up_at = time.monotonic() + STOP_S
+        while not all(record.is_dead() for record in self.ranks.values()):
+            if time.monotonic() > give_up_at:
+                log.error("killed ranks are still there", limit_s=STOP_S)
+                return
+            await asyncio.sleep(DEATH_LOOK_S)
 
     def _kill_ranks(self) -> None:
         for record in self.ranks.values():
@@ -234,9 +250,16 @@ class Generation:
                 self._lose_rank(record, message.cause)
             elif isinstance(message, Ready):
                 self._note_ready()
-        # A process that dies closes its link a moment before its pidfd tells.
-        await asyncio.sleep(LOOK_S)
-        self._lose_rank(record, "it closed its link")
+        await self._lose_whose_link_closed(record)
+
+    async def _lose_whose_link_closed(self, record: RankRecord) -> None:
+        """A process that dies closes its link a moment before the kernel tells how it ended."""
+        give_up_at = time.monotonic() + LOOK_S
+        while not record.is_dead():
+            await asyncio.sleep(DEATH_LOOK_S)
+            if time.monotonic() > give_up_at:
+                break
+        self._lose_rank(record, record.end_cause if record.is_dead() else "it closed its link")
 
     def _note_ready(self) -> None:
         everyone = [record.ready for record in self.ranks.values() if record.ready is not None]

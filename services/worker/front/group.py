@@ -21,6 +21,7 @@ from services.worker.front.generation import Generation, GenerationConfig, Loss
 from services.worker.front.open_requests import Items, OpenRequests
 from services.worker.front.request_watch import RequestWatch
 from services.worker.front.submit_check import check_submit
+from services.worker.front.uninterrupted import uninterrupted
 from services.worker.link.messages import Ready
 
 log = structlog.get_logger()
@@ -89,11 +90,13 @@ class Group:
 
     async def run(self) -> None:
         """Keeps a generation alive until cancelled; raises GroupFailedError once it gives up."""
-        num_failures = 0
+        num_failures = num_failed_starts = 0
         while True:
             served_s, loss = await self._live()
             num_failures = 1 if served_s > STABLE_S else num_failures + 1
-            if num_failures > self._max_restarts or (loss.permanent and self.ready is None):
+            # Ranks that served can serve again, whatever a request may have done to them.
+            num_failed_starts = 0 if served_s > 0 else num_failed_starts + 1
+            if num_failed_starts > self._max_restarts or (loss.permanent and self.ready is None):
                 raise GroupFailedError(loss)
             if num_failures > 1:
                 await asyncio.sleep(_backoff_s(num_failures))
@@ -116,7 +119,8 @@ class Group:
             loss = await generation.lost
             await self._lose(loss)
         finally:
-            await (generation.stop() if not generation.lost.done() else generation.end())
+            is_lost = generation.lost.done()
+            await uninterrupted(generation.end() if is_lost else generation.stop())
         return (0.0 if served_at is None else time.monotonic() - served_at), loss
 
     async def _serve(self, ready: Ready) -> None:

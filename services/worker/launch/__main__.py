@@ -19,6 +19,8 @@ from services.worker.link.parent_death import PARENT_PID, die_with_parent
 # Read by torch when it is imported: ranks get a store of their own, not the launcher's.
 _ENVIRONMENT = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 _SECONDS_BETWEEN_LOOKS = 0.1
+# Signs of life are for launchers of other machines, and each makes the store a little larger.
+_SECONDS_BETWEEN_SIGNS = 24 * 60 * 60
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +44,9 @@ def _launch(num_ranks: int, rank_module: str, run_id: str) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     # ruff: enable[PLC0415]
 
+    # The ranks of one machine meet in memory of this process: a store on TCP would listen on all
+    # interfaces, and a file would outlive a kill.
+    meeting_place = f"/proc/{os.getpid()}/fd/{os.memfd_create('rendezvous')}"
     logging.disable()  # the front reports what happens to ranks, and blames the right one
 
     config = LaunchConfig(
@@ -51,8 +56,8 @@ def _launch(num_ranks: int, rank_module: str, run_id: str) -> int:
         run_id=run_id,
         role="rank",
         rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        rdzv_configs={"is_host": True},
+        rdzv_endpoint=meeting_place,
+        rdzv_configs={"store_type": "file", "keep_alive_interval": _SECONDS_BETWEEN_SIGNS},
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=_SECONDS_BETWEEN_LOOKS,

@@ -19,7 +19,7 @@ class Embedding:
 
 
 class Head:
-    """x [rows, hidden] -> logits [rows, vocabulary] float32.
+    """x [rows, hidden] -> logits [rows, vocabulary] float32; a step may have no such row.
 
     Where the configuration ties the embeddings, the matrix is the embedding's table.
     """
@@ -31,7 +31,10 @@ class Head:
             matrix = tied_to.table
         else:
             matrix = weights.matrix(name, rows=config.vocab_size, columns=config.hidden_size)
+        self._num_tokens = matrix.shape[0]
         self._packed = self._kernels.pack_linear(matrix)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] == 0:
+            return x.new_empty((0, self._num_tokens), dtype=torch.float32)
         return self._kernels.linear(x, self._packed).float()

@@ -82,6 +82,15 @@ def test_32_at_once_give_what_each_gives_alone(
     assert (engine.load.num_preemptions > 0) == (config.num_blocks == 60)
 
 
+def test_a_prompt_alone_that_takes_several_steps(model: Model) -> None:
+    asked = [submission(0, list(range(3, 203)), max_tokens=8)]
+    whole = _run(model, _CONFIG, asked)[1].ids
+    config = dataclasses.replace(
+        _CONFIG, max_running=1, max_step_tokens=64
+    )  # three of its steps draw nothing
+    assert _run(model, config, asked)[1].ids == whole
+
+
 @pytest.mark.parametrize("checkpoint", ["fmo-l0", "fmo-l1", "fmo-l2"])
 def test_golden_greedy_ids_in_float32(checkpoint: str) -> None:
     folder = _CHECKPOINTS / checkpoint

@@ -303,6 +303,18 @@ async def test_other_failures_are_tried_again_a_bounded_number_of_times(
         assert watched.group.state == NOT_SERVING
 
 
+@pytest.mark.slow
+async def test_ranks_that_served_are_started_again_however_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group_file, "FIRST_BACKOFF_S", 0.01)
+    async with running_group(max_restarts=0) as watched:
+        for generation in range(1, 4):
+            await watched.until_serving(generation)
+            os.kill(watched.pids()[0], signal.SIGKILL)
+            await watched.until(lambda: watched.group.state != SERVING)
+
+
 async def test_a_launcher_that_ends_before_its_ranks_came_is_named() -> None:
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     async with running_group(max_restarts=0, command=command) as watched:

@@ -58,6 +58,13 @@ def test_sigterm_ends_the_ranks_without_a_traceback(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_of_it_listens_on_a_network(tmp_path: Path) -> None:
+    with launched(tmp_path, 2) as process:
+        ranks = [psutil.Process(pid) for pid in read_pids(process, 2)]
+        family = [psutil.Process(process.pid), *ranks]
+        assert [one.net_connections("inet") for one in family] == [[], [], []]
+
+
 def test_kill_9_of_the_launcher_leaves_no_orphan(tmp_path: Path) -> None:
     with launched(tmp_path, 2) as process:
         ranks = [psutil.Process(pid) for pid in read_pids(process, 2)]

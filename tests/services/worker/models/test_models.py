@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from octavo.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from services.worker.batch import Batch
 from services.worker.models import load_model
 from tests.services.worker import tiny_llama
 
@@ -49,6 +50,22 @@ def test_a_block_takes_the_bytes_it_says(tmp_path: Path) -> None:
     assert cache.storage.nbytes == 5 * model.kv_bytes_per_block(32)
     assert (cache.num_blocks, cache.block_tokens) == (5, 32)
     assert (cache.num_kv_heads, cache.head_dim) == (2, 16)
+
+
+def test_a_step_may_want_no_logits(tmp_path: Path) -> None:
+    model = load_model(tiny_llama.write(tmp_path), device=CPU, dtype=None)
+    cache = model.allocate_kv_cache(num_blocks=5, block_tokens=16)
+    batch = Batch(
+        token_ids=torch.tensor([1, 2, 3]),
+        positions=torch.arange(3),
+        slots=torch.arange(3),
+        query_starts=torch.tensor([0, 3]),
+        context_lengths=torch.tensor([3]),
+        block_tables=torch.tensor([[0]]),
+        logit_rows=torch.tensor([], dtype=torch.int64),
+    )
+    assert model.forward(batch, cache).shape == (0, model.config.vocab_size)
+    assert cache.storage.count_nonzero() > 0
 
 
 @pytest.mark.parametrize("block_tokens", [0, -16, 24, 512])
