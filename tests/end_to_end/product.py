@@ -96,25 +96,31 @@ class Service:
 
 
 class Product:
-    """Gateway, tokenizer and worker group around one model folder."""
+    """Gateway, tokenizers and worker group around one model folder."""
 
-    def __init__(self, model: Path, folder: Path, *worker_flags: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, model: Path, folder: Path, *worker_flags: str, num_tokenizers: int = 1
+    ) -> None:
         shared = ["--model", str(model), "--port=0", "--metrics-port=0"]
-        self.tokenizer = Service("services.tokenizer", shared, folder)
+        folders = [folder / f"tokenizer-{number}" for number in range(num_tokenizers)]
+        for needed in (folder, *folders):
+            needed.mkdir(parents=True, exist_ok=True)
+        self.tokenizers = [Service("services.tokenizer", shared, own) for own in folders]
+        self.tokenizer = self.tokenizers[0]
         self.worker = Service("services.worker", [*shared, *worker_flags], folder)
         self.gateway = Service("gateway", [], folder)
 
     def start(self) -> None:
         """Starts everything and waits until requests are served."""
-        self.tokenizer.start()
+        for tokenizer in self.tokenizers:
+            tokenizer.start()
         self.worker.start()
         self.gateway.arguments = [
             "--http-port=0",
             "--grpc-port=0",
             "--metrics-port=0",
             f"--worker=127.0.0.1:{self.worker.ports['port']}",
-            f"--tokenizer=127.0.0.1:{self.tokenizer.ports['port']}",
+            *(f"--tokenizer=127.0.0.1:{one.ports['port']}" for one in self.tokenizers),
         ]
         self.gateway.start()
         wait_until(lambda: self.health() == 200 or self.worker.process_ended(), "healthy", 120)
@@ -126,9 +132,9 @@ class Product:
 
     def stop(self) -> dict[str, int]:
         """Ends everything; the exit status of each process that was still there."""
-        services = [self.gateway, self.worker, self.tokenizer]
+        services = [self.gateway, self.worker, *self.tokenizers]
         running = [service for service in services if service.process is not None]
-        return {service.module: service.terminate() for service in running}
+        return {str(service.log): service.terminate() for service in running}
 
     @property
     def http(self) -> str:
