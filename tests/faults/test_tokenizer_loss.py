@@ -19,7 +19,7 @@ NUM_STREAMS = 100
 
 
 def request(number: int) -> pb.GenerateRequest:
-    """Noise of its own for each number: half characters, and stop texts that begin and break off."""
+    """Noise of its own for each number, with half characters and stop texts that break off."""
     return pb.GenerateRequest(
         prompt=f"stream {number}",
         sampling=pb.SamplingParameters(temperature=1, seed=number),
