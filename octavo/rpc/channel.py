@@ -1,7 +1,10 @@
-"""Channels to the other services."""
+"""Channels to a server: for asyncio, and for threads."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import grpc
 import grpc.aio
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -16,18 +19,23 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    *KEEPALIVE_OPTIONS,
+)
+
+
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel to host:port that notices a dead or stopped peer within about 3 s."""
-    return grpc.aio.insecure_channel(
-        address,
-        options=(
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.use_local_subchannel_pool", 1),
-            *KEEPALIVE_OPTIONS,
-        ),
-    )
+    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+def open_blocking_channel(address: str) -> grpc.Channel:
+    """The same channel for threads: a call blocks the one that makes it."""
+    return grpc.insecure_channel(address, options=_OPTIONS)

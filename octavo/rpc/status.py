@@ -44,7 +44,7 @@ def status_proto(error: OctavoError) -> status_pb2.Status:
     return status
 
 
-def error_from_rpc(error: grpc.aio.AioRpcError) -> OctavoError:
+def error_from_rpc(error: grpc.RpcError) -> OctavoError:
     """The exception that a failed call stands for, with reason and metadata where it has them."""
     reason: str | None = None
     metadata: dict[str, str] = {}
@@ -64,8 +64,14 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> OctavoError:
     )
 
 
-def _details(error: grpc.aio.AioRpcError) -> list[Any]:
-    for key, value in error.trailing_metadata() or ():
+def is_from_server(error: grpc.RpcError) -> bool:
+    """Whether a server of ours answered so, rather than gRPC by itself."""
+    return bool(_details(error))
+
+
+def _details(error: grpc.RpcError) -> list[Any]:
+    metadata: Any = error.trailing_metadata()  # the sync stubs' type of it cannot be iterated
+    for key, value in metadata or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
             status = status_pb2.Status()
             status.ParseFromString(value)

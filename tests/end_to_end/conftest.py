@@ -19,9 +19,9 @@ def tiny(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert set(product.stop().values()) == {0}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def real(default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """The product around the default model."""
+    """The product around the default model, for all modules: it takes long to start."""
     product = Product(default_model, tmp_path_factory.mktemp("real"))
     product.start()
     yield product
