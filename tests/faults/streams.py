@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from octavo.v1 import generation_pb2 as pb
-from octavo.v1.generation_pb2_grpc import GenerationServiceAsyncStub, GenerationServiceStub
+from octavo.v1 import generation_pb2_grpc
 from tests.end_to_end.product import reason_of
 
 
@@ -42,14 +42,16 @@ async def stream_all(
     """Runs all requests at once; `meanwhile` runs in a thread and sees the streams grow."""
     streams = [Stream() for _ in requests]
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = GenerationServiceStub(channel)
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
         running = [_run(stub, *pair) for pair in zip(requests, streams, strict=True)]
         await asyncio.gather(*running, asyncio.to_thread(meanwhile, streams))
     return streams
 
 
 async def _run(
-    stub: GenerationServiceAsyncStub, request: pb.GenerateRequest, stream: Stream
+    stub: generation_pb2_grpc.GenerationServiceAsyncStub,
+    request: pb.GenerateRequest,
+    stream: Stream,
 ) -> None:
     try:
         async for event in stub.StreamGenerate(request, timeout=60):
