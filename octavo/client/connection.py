@@ -88,6 +88,10 @@ class Connection(abc.ABC):
     def _lose(self, cause: str) -> None:
         """Ends what was open on the lost connection."""
 
+    def _hear_of_drain(self) -> None:
+        """Hears that the server takes nothing new; what is open goes on."""
+        return
+
     async def _keep_connected(self) -> None:
         failures = 0
         while True:
@@ -128,6 +132,8 @@ class Connection(abc.ABC):
             if answer.status == _SERVING:
                 await self._describe(channel)
                 serving.set()
+            elif serving.is_set():
+                self._hear_of_drain()
             self._set_ready(answer.status == _SERVING)
         raise UnavailableError("the health watch ended")
 

@@ -14,13 +14,14 @@ MAX_FRAME_IDS = 64 * 1024
 
 
 class DecodeOutbox:
-    """Decoders to open, ids merged per decoder, decoders to drop. `filled` while there are any."""
+    """Decoders to open, ids merged per decoder, decoders to drop. `filled` while a frame is due."""
 
     def __init__(self) -> None:
         self.filled = asyncio.Event()
         self._opens: dict[int, pb.OpenDecoder] = {}
         self._entries: dict[int, pb.DecodeEntry] = {}
         self._closed_keys: list[int] = []
+        self._opens_wait = True
 
     def open(self, key: int, options: DecoderOptions, so_far: DecodedSoFar) -> None:
         """Keeps the opening until the decoder's first ids come."""
@@ -34,6 +35,11 @@ class DecodeOutbox:
             token_bytes=options.token_bytes,
             min_token_count=options.min_tokens or None,
         )
+
+    def open_now(self) -> None:
+        """Opens wait no more: a tokenizer that drains ends once nothing is open that it knows."""
+        self._opens_wait = False
+        self._note_filled()
 
     def feed(self, key: int, token_ids: Sequence[int], *, last: bool) -> None:
         """Adds ids to those of the decoder that wait."""
@@ -56,19 +62,23 @@ class DecodeOutbox:
         frame = pb.StreamDecodeRequest(closed_keys=self._closed_keys)
         self._closed_keys = []
         num_ids = 0
+        while self._opens and not self._opens_wait and num_ids < MAX_FRAME_IDS:
+            opening = self._opens.pop(next(iter(self._opens)))
+            num_ids += len(opening.token_ids_so_far)
+            frame.opens.append(opening)
         while self._entries and num_ids < MAX_FRAME_IDS:
             key = next(iter(self._entries))
             entry = self._entries.pop(key)
             num_ids += len(entry.token_ids)
-            if (opening := self._opens.pop(key, None)) is not None:
-                num_ids += len(opening.token_ids_so_far)
-                frame.opens.append(opening)
+            if (first := self._opens.pop(key, None)) is not None:
+                num_ids += len(first.token_ids_so_far)
+                frame.opens.append(first)
             frame.entries.append(entry)
         self._note_filled()
         return frame
 
     def _note_filled(self) -> None:
-        if self._entries or self._closed_keys:
+        if self._entries or self._closed_keys or (self._opens and not self._opens_wait):
             self.filled.set()
         else:
             self.filled.clear()

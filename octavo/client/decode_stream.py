@@ -90,6 +90,10 @@ class DecodeStream:
         self._outbox.open(key, options, so_far)
         return decoder
 
+    def open_now(self) -> None:
+        """Lets the tokenizer hear of decoders whose first ids have yet to come."""
+        self._outbox.open_now()
+
     def lose(self, error: OctavoError) -> None:
         """Ends all decoders with `error` and starts anew."""
         decoders, self._decoders = self._decoders, {}

@@ -93,6 +93,9 @@ class TokenizerClient(Connection, TokenizerCalls):
     async def _converse(self, channel: grpc.aio.Channel) -> None:
         await self._decoding.run(tokenizer_pb2_grpc.TokenizerServiceStub(channel).StreamDecode())
 
+    def _hear_of_drain(self) -> None:
+        self._decoding.open_now()
+
     def _lose(self, cause: str) -> None:
         self._stub = None
         self._decoding.lose(_tokenizer_lost(self.address, cause))

@@ -36,6 +36,7 @@ async def serve(settings: TokenizerSettings) -> None:
                 tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, grpc_server)
             )
         },
+        observe=metrics.call,
     )
     # First, since a port that is taken ends the process before anything else is open.
     metrics_server = MetricsServer.start(metrics.registry, settings.host, settings.metrics_port)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from octavo.errors import FailedPreconditionError, invalid_field
@@ -93,7 +93,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             raise FailedPreconditionError(
                 "The checkpoint has no chat template.", reason="NO_CHAT_TEMPLATE"
             )
-        with self._counted("RenderChat"):
+        with self._open.call():
             if request.ByteSize() > self._settings.max_text_bytes:
                 self._refuse_size("chat", request.ByteSize())
             rendered = await self._renderer.render(
@@ -103,22 +103,25 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 add_generation_prompt=request.add_generation_prompt
                 or not request.HasField("add_generation_prompt"),
             )
+            self._metrics.encoded_ids.inc(len(rendered.ids))
             return pb.RenderChatResponse(token_ids=rendered.ids, text=rendered.text)
 
     async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
         """Encodes a batch."""
-        with self._counted("Encode"):
+        with self._open.call():
             self._check_batch("texts", request.texts)
             for text in request.texts:
                 # Four bytes are the most that a character has: most texts need no counting.
                 limit = self._settings.max_text_bytes
                 if 4 * len(text) > limit and (size := len(text.encode())) > limit:
                     self._refuse_size("texts", size)
-            return await self._in_thread(self._encode, request)
+            answer = await self._in_thread(self._encode, request)
+            self._metrics.encoded_ids.inc(sum(len(e.token_ids) for e in answer.encodings))
+            return answer
 
     async def Decode(self, request: pb.DecodeRequest, context: Any) -> pb.DecodeResponse:
         """Decodes a batch."""
-        with self._counted("Decode"):
+        with self._open.call():
             self._check_batch("sequences", request.sequences)
             return await self._in_thread(self._decode, request)
 
@@ -131,11 +134,12 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
 
         async def answer(frame: pb.StreamDecodeRequest) -> pb.StreamDecodeResponse:
             nonlocal num_counted
+            began_at = time.monotonic()
             if frame.ByteSize() <= _SMALL_FRAME_BYTES:
                 answered = session.answer(frame)
             else:
                 answered = await self._in_thread(session.answer, frame)
-            self._metrics.decoded_ids.inc(sum(len(entry.token_ids) for entry in frame.entries))
+            self._metrics.decoded(frame, answered, time.monotonic() - began_at)
             self._count_decoders(session.num_open - num_counted)
             num_counted = session.num_open
             return answered
@@ -145,16 +149,10 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         finally:
             self._count_decoders(-num_counted)
 
-    @contextmanager
-    def _counted(self, method: str) -> Iterator[None]:
-        self._metrics.calls.labels(method).inc()
-        with self._open.call():
-            yield
-
     def _count_decoders(self, change: int) -> None:
         self._num_decoders += change
         self._open.change(change)
-        self._metrics.open_decoders.set(self._num_decoders)
+        self._metrics.decoders_open.set(self._num_decoders)
 
     def _encode(self, request: pb.EncodeRequest) -> pb.EncodeResponse:
         add_special = request.add_special_tokens or not request.HasField("add_special_tokens")

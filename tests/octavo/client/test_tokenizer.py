@@ -165,3 +165,18 @@ async def test_a_loss_ends_every_decoder_and_the_client_returns(
     client.open_decoder(PLAIN, sink).feed([97], last=True)
     await until(lambda: sink.has_ended)
     assert sink.text == "a"
+
+
+async def test_a_tokenizer_that_drains_hears_of_decoders_without_ids_and_finishes_them(
+    tokenizer: FakeTokenizer, client: TokenizerClient
+) -> None:
+    sink = Sink()
+    decoder = client.open_decoder(PLAIN, sink)
+    await tokenizer.set_serving(False)
+    await until(lambda: bool(tokenizer.frames))
+    assert [len(frame.opens) for frame in tokenizer.frames] == [1]
+    assert not client.is_ready
+    decoder.feed(b"hi", last=True)
+    await until(lambda: sink.has_ended)
+    assert sink.text == "hi"
+    assert sink.error is None

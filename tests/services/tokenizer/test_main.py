@@ -113,7 +113,7 @@ def test_the_template_s_helper_ends_with_a_process_that_is_killed(served: Runnin
 def test_metrics_are_served(served: Running) -> None:
     address = f"http://127.0.0.1:{served.metrics_port}/metrics"
     with urllib.request.urlopen(address, timeout=10) as answer:
-        assert b"octavo_tokenizer_open_decoders 0.0" in answer.read()
+        assert b"octavo_tokenizer_decoders_open 0.0" in answer.read()
 
 
 def failed(repository: Path, model: Path, *flags: str) -> str:

@@ -31,7 +31,10 @@ class Served:
 
     @property
     def num_decoders(self) -> float:
-        found = self._metrics.registry.get_sample_value("octavo_tokenizer_open_decoders")
+        return self.sample("decoders_open")
+
+    def sample(self, name: str, **labels: str) -> float:
+        found = self._metrics.registry.get_sample_value(f"octavo_tokenizer_{name}", labels)
         return float(found or 0)
 
     async def refusal(self, call: Awaitable[Any]) -> OctavoError:
@@ -62,7 +65,11 @@ async def serve(checkpoints: Path) -> AsyncIterator[Serve]:
             def register(server: grpc.aio.Server) -> None:
                 tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server)
 
-            server = RpcServer(address="127.0.0.1:0", services={TOKENIZER_SERVICE: register})
+            server = RpcServer(
+                address="127.0.0.1:0",
+                services={TOKENIZER_SERVICE: register},
+                observe=metrics.call,
+            )
             port = await server.start()
             stack.push_async_callback(server.stop, 0)
             channel = await stack.enter_async_context(open_channel(f"127.0.0.1:{port}"))
@@ -269,3 +276,25 @@ async def test_streams_have_keys_of_their_own(serve: Serve) -> None:
     assert served.num_decoders == 2
     for call in calls:
         call.cancel()
+
+
+async def test_what_is_asked_is_counted_and_timed(serve: Serve) -> None:
+    served = await serve(max_batch=1)
+    ids = await served.ids("hello")
+    await served.refusal(served.stub.Encode(pb.EncodeRequest(texts=["a", "b"])))
+    call = served.stub.StreamDecode()
+    frame = pb.StreamDecodeRequest(opens=[pb.OpenDecoder(key=1)])
+    frame.entries.add(key=1, token_ids=ids)
+    frame.entries.add(key=2, token_ids=ids)
+    await call.write(frame)
+    await call.read()
+    assert served.sample("streams_open") == 1
+    assert served.sample("calls_total", method="Encode", outcome="ok") == 1
+    assert served.sample("calls_total", method="Encode", outcome="refused") == 1
+    assert served.sample("errors_total", reason="INVALID_FIELD") == 1
+    assert served.sample("errors_total", reason="UNKNOWN_KEY") == 1
+    assert served.sample("call_seconds_count", method="Encode") == 2
+    assert served.sample("frame_seconds_count") == 1
+    assert served.sample("encoded_ids_total") == len(ids)
+    assert served.sample("decoded_ids_total") == 2 * len(ids)
+    call.cancel()
