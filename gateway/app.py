@@ -50,7 +50,12 @@ async def _http_and_metrics(
     registry = gateway.metrics.registry
     metrics = MetricsServer.start(registry, settings.host, settings.metrics_port)
     try:
-        app = create_app(gateway.generation, request_log=gateway.request_log)
+        app = create_app(
+            gateway.generation,
+            gateway.tokenization,
+            request_log=gateway.request_log,
+            cors_origins=settings.cors_origin,
+        )
         http = await serve_http(app, settings.host, settings.http_port)
         try:
             yield http.port, metrics.port

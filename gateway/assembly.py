@@ -73,6 +73,9 @@ class Gateway:
             capabilities=accepted,
             metrics=self.metrics,
         )
+        self.tokenization = Tokenization(
+            routing=self._routing, max_prompt_bytes=settings.max_prompt_bytes
+        )
         self._server = self._grpc_server()
         self._changed = asyncio.Event()
 
@@ -127,12 +130,9 @@ class Gateway:
         )
 
     def _register_generation(self, server: grpc.aio.Server) -> None:
-        tokenization = Tokenization(
-            routing=self._routing, max_prompt_bytes=self._settings.max_prompt_bytes
-        )
         service = GenerationService(
             self.generation,
-            tokenization,
+            self.tokenization,
             self.request_log,
             max_session_requests=self._settings.max_session_requests,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -9,6 +10,8 @@ from pydantic import Field, field_validator
 from octavo.client.addresses import parse_target
 from octavo.logs import LogFormat, LogLevel
 from octavo.settings import ProcessSettings
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
 class GatewaySettings(ProcessSettings):
@@ -60,6 +63,11 @@ class GatewaySettings(ProcessSettings):
     drain_limit_s: float = Field(
         default=30.0, ge=0, description="Seconds that open requests have to finish after SIGTERM."
     )
+    cors_origin: list[str] = Field(
+        default=[],
+        description="Origin of web pages that may call the HTTP API, such as"
+        " https://chat.example.com; repeatable; * for any. Absent: none.",
+    )
     reflection: bool = Field(default=True, description="Whether gRPC server reflection is served.")
     ready_file: Path | None = Field(
         default=None,
@@ -74,3 +82,12 @@ class GatewaySettings(ProcessSettings):
         for address in addresses:
             parse_target(address)
         return addresses
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _check_origins(cls, origins: list[str]) -> list[str]:
+        """An origin is compared as a whole: one with a path would never match."""
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not scheme://host or scheme://host:port")
+        return origins

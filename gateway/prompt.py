@@ -21,12 +21,21 @@ async def prompt_token_ids(
     return (await render(request.chat, tokenizer, timeout_s=timeout_s)).token_ids
 
 
-async def render(chat: Chat, tokenizer: TokenizerCalls, *, timeout_s: float | None) -> RenderedChat:
+async def render(
+    chat: Chat,
+    tokenizer: TokenizerCalls,
+    *,
+    add_generation_prompt: bool = True,
+    timeout_s: float | None,
+) -> RenderedChat:
     """A conversation through the checkpoint's chat template."""
     messages = [
         TemplateMessage(role=message.role, content=message.content, name=message.name)
         for message in chat.messages
     ]
     return await tokenizer.render_chat(
-        messages, template_arguments=chat.template_arguments, timeout_s=timeout_s
+        messages,
+        template_arguments=chat.template_arguments,
+        add_generation_prompt=add_generation_prompt,
+        timeout_s=timeout_s,
     )

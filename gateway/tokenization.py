@@ -43,6 +43,7 @@ class Tokenization:
         text: str | None = None,
         chat: Chat | None = None,
         add_special_tokens: bool | None = None,
+        add_generation_prompt: bool = True,
         token_bytes: bool = False,
         timeout_s: float | None = None,
     ) -> TokenizedText:
@@ -52,7 +53,12 @@ class Tokenization:
         check_chat(chat, card)
         rendered_text = ""
         if chat is not None:
-            rendered = await render(chat, tokenizer, timeout_s=timeout_s)
+            rendered = await render(
+                chat,
+                tokenizer,
+                add_generation_prompt=add_generation_prompt,
+                timeout_s=timeout_s,
+            )
             ids, rendered_text = rendered.token_ids, rendered.text
         else:
             assert text is not None

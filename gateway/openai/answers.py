@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.events import Accepted, Delta, Event, Finished, Token, Usage
@@ -20,7 +19,7 @@ from gateway.openai.disconnect import ClientGoneError, until_disconnected
 from gateway.openai.error_answers import note_failure
 from gateway.openai.errors import ApiError, api_error, internal
 from gateway.openai.event_stream import DONE, EventStream, StalledReaderError, error_event
-from gateway.openai.json_text import json_bytes
+from gateway.openai.json_text import json_answer
 from gateway.openai.limits import HttpLimits
 from gateway.openai.merged_generation import Numbered, merged
 from gateway.request_record import current_record
@@ -57,8 +56,7 @@ class WholeAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await until_disconnected(receive, self._collected())
-        response = Response(json_bytes(answer), media_type="application/json")
-        await response(scope, receive, send)
+        await json_answer(answer)(scope, receive, send)
 
     async def _collected(self) -> dict[str, Any]:
         choices: dict[int, Choice] = {}

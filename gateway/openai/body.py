@@ -7,20 +7,17 @@ nesting that would overflow a stack; the models are strict: "5" is no number and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jiter
-import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.openai.errors import ApiError, invalid, unsupported
-
-log = structlog.get_logger()
+from gateway.openai.unknown_fields import UnknownFields
 
 Neutral = Mapping[str, Sequence[object]]
 Model = TypeVar("Model", bound="Body")
-_MAX_NAMES_LOGGED = 10
 
 
 class StrictModel(BaseModel):
@@ -38,27 +35,35 @@ class StrictModel(BaseModel):
 
 
 class Body(StrictModel):
-    """A whole body. Unknown fields are kept, so that they can be warned about."""
+    """A whole body. Unknown fields are kept, so that they can be warned about.
+
+    `unsupported` lists the fields that this server does not honour with the values of them that ask
+    for nothing: these are accepted, others refused.
+    """
 
     model_config = ConfigDict(extra="allow")
 
+    unsupported: ClassVar[Neutral] = {}
 
-async def read_body(request: Request, model: type[Model], neutral: Neutral) -> Model:
-    """The body of `request`, checked; raises ApiError naming what is wrong.
 
-    `neutral` lists the fields that this server does not honour with the values of them that ask
-    for nothing: these are accepted, others refused.
-    """
-    fields = _parse(await _read(request))
-    _refuse_unsupported(fields, neutral)
-    try:
-        body = model.model_validate(
-            {name: value for name, value in fields.items() if name not in neutral}
-        )
-    except ValidationError as error:
-        raise _first_problem(error) from None
-    _warn_of_unknown(body)
-    return body
+class BodyReader:
+    """Reads bodies for all routes."""
+
+    def __init__(self) -> None:
+        self._unknown_fields = UnknownFields()
+
+    async def read(self, request: Request, model: type[Model]) -> Model:
+        """The body of `request`, checked; raises ApiError naming what is wrong."""
+        fields = _parse(await _read(request))
+        _refuse_unsupported(fields, model.unsupported)
+        try:
+            body = model.model_validate(
+                {name: value for name, value in fields.items() if name not in model.unsupported}
+            )
+        except ValidationError as error:
+            raise _first_problem(error) from None
+        self._unknown_fields.warn_of(body.model_extra or ())
+        return body
 
 
 async def _read(request: Request) -> bytearray:
@@ -119,9 +124,3 @@ def _path(loc: Sequence[int | str]) -> str:
         elif not step.startswith("<"):  # the tag of a union is ours, not the client's
             path += f".{step[:60]}" if path else step
     return path
-
-
-def _warn_of_unknown(body: Body) -> None:
-    if unknown := sorted(body.model_extra or ()):
-        names = [name[:60] for name in unknown[:_MAX_NAMES_LOGGED]]
-        log.warning("unknown fields ignored", fields=names, count=len(unknown))

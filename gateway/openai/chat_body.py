@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
@@ -11,21 +11,6 @@ from gateway.openai.body import Neutral, StrictModel
 from gateway.openai.errors import ApiError
 from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
 from gateway.request import Chat, GenerationRequest, Message, OutputOptions, ToolCall
-
-UNSUPPORTED_IN_CHAT: Neutral = {
-    **UNSUPPORTED,
-    "echo": (False,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"], []),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-}
 
 
 class Part(StrictModel):
@@ -72,6 +57,21 @@ class MessageBody(StrictModel):
 class ChatBody(GenerationBody):
     """The body."""
 
+    unsupported: ClassVar[Neutral] = {
+        **UNSUPPORTED,
+        "echo": (False,),
+        "tools": ([],),
+        "tool_choice": ("none", "auto"),
+        "parallel_tool_calls": (True, False),
+        "functions": ([],),
+        "function_call": ("none", "auto"),
+        "response_format": ({"type": "text"},),
+        "modalities": (["text"], []),
+        "audio": (),
+        "prediction": (),
+        "web_search_options": (),
+    }
+
     messages: Annotated[list[MessageBody], Field(fail_fast=True)]
     max_completion_tokens: Integer | None = None
     logprobs: bool | None = None
@@ -96,16 +96,21 @@ class ChatBody(GenerationBody):
             request_id=request_id,
             arrived_at=arrived_at,
             model=self.model,
-            chat=Chat(
-                messages=[_message(index, body) for index, body in enumerate(self.messages)],
-                template_arguments=self.chat_template_kwargs,
-            ),
+            chat=to_chat(self.messages, self.chat_template_kwargs),
             sampling=self.sampling(),
             stopping=self.stopping(self.max_tokens if newer is None else newer),
             output=self.output(),
             priority=self.priority,
             cache_salt=self.cache_salt,
         )
+
+
+def to_chat(messages: Sequence[MessageBody], template_arguments: dict[str, Any] | None) -> Chat:
+    """The conversation of a body."""
+    return Chat(
+        messages=[_message(index, body) for index, body in enumerate(messages)],
+        template_arguments=template_arguments,
+    )
 
 
 def _message(index: int, body: MessageBody) -> Message:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Discriminator, Field, Tag
 
@@ -10,13 +10,6 @@ from gateway.openai.body import Neutral
 from gateway.openai.errors import ApiError, invalid, unsupported
 from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
 from gateway.request import GenerationRequest, OutputOptions
-
-UNSUPPORTED_IN_COMPLETIONS: Neutral = {
-    **UNSUPPORTED,
-    "suffix": ("",),
-    "prompt_embeds": (),
-    "response_format": ({"type": "text"},),
-}
 
 _SINGLE = ("<text>", "<ids>")
 # `logprobs` is a number here: of the likeliest tokens.
@@ -48,6 +41,13 @@ Prompt = Annotated[
 
 class CompletionBody(GenerationBody):
     """The body."""
+
+    unsupported: ClassVar[Neutral] = {
+        **UNSUPPORTED,
+        "suffix": ("",),
+        "prompt_embeds": (),
+        "response_format": ({"type": "text"},),
+    }
 
     prompt: Prompt
     echo: bool = False

@@ -14,15 +14,15 @@ from gateway.events import Event
 from gateway.model_card import ModelCard
 from gateway.openai.answer_format import AnswerFormat, Envelope
 from gateway.openai.answers import Job, StreamedAnswer, WholeAnswer
-from gateway.openai.body import read_body
-from gateway.openai.chat_body import UNSUPPORTED_IN_CHAT, ChatBody
+from gateway.openai.body import BodyReader
+from gateway.openai.chat_body import ChatBody
 from gateway.openai.chat_format import ChatFormat
-from gateway.openai.completion_body import UNSUPPORTED_IN_COMPLETIONS, CompletionBody
+from gateway.openai.completion_body import CompletionBody
 from gateway.openai.completion_format import CompletionFormat
+from gateway.openai.core import Generation
 from gateway.openai.errors import SERVER_ERROR, ApiError
 from gateway.openai.generation_body import GenerationBody
-from gateway.openai.generation_protocol import Generation
-from gateway.openai.json_text import json_bytes
+from gateway.openai.json_text import json_answer
 from gateway.openai.limits import HttpLimits
 from gateway.openai.request_id import request_id_of
 from gateway.request import GenerationRequest
@@ -31,16 +31,17 @@ _OWNER = "octavo"
 
 
 class Endpoints:
-    """The routes' functions around one core."""
+    """The functions of the routes that generate and tell of models."""
 
-    def __init__(self, generation: Generation, limits: HttpLimits) -> None:
+    def __init__(self, generation: Generation, bodies: BodyReader, limits: HttpLimits) -> None:
         self._generation = generation
+        self._bodies = bodies
         self._limits = limits
 
     async def create_chat_completion(self, request: Request) -> ASGIApp:
         """POST /v1/chat/completions."""
         arrived_at = time.monotonic()
-        body = await read_body(request, ChatBody, UNSUPPORTED_IN_CHAT)
+        body = await self._bodies.read(request, ChatBody)
         request_id = request_id_of(request)
         generation_request = body.to_request(request_id=request_id, arrived_at=arrived_at)
         return self._answer(body, request_id, [generation_request], ChatFormat, [body.field_names])
@@ -48,7 +49,7 @@ class Endpoints:
     async def create_completion(self, request: Request) -> ASGIApp:
         """POST /v1/completions."""
         arrived_at = time.monotonic()
-        body = await read_body(request, CompletionBody, UNSUPPORTED_IN_COMPLETIONS)
+        body = await self._bodies.read(request, CompletionBody)
         request_id = request_id_of(request)
         generation_requests = body.to_requests(
             request_id=request_id, arrived_at=arrived_at, max_prompts=self._limits.max_prompts
@@ -60,16 +61,16 @@ class Endpoints:
     async def list_models(self, request: Request) -> Response:
         """GET /v1/models."""
         models = [_model_fields(card) for card in self._generation.list_models()]
-        return _json({"object": "list", "data": models})
+        return json_answer({"object": "list", "data": models})
 
     async def get_model(self, request: Request) -> Response:
         """GET /v1/models/{id}; ids may hold slashes."""
-        return _json(_model_fields(self._generation.get_model(request.path_params["id"])))
+        return json_answer(_model_fields(self._generation.get_model(request.path_params["id"])))
 
     async def get_health(self, request: Request) -> Response:
         """GET /health: 200 where a request can be served now."""
         if self._generation.is_ready():
-            return _json({"status": "ok"})
+            return json_answer({"status": "ok"})
         message = "No tokenizer and worker group serve together now."
         raise ApiError(503, message, kind=SERVER_ERROR, code="not_ready")
 
@@ -117,7 +118,3 @@ def _model_fields(card: ModelCard) -> dict[str, Any]:
         "owned_by": _OWNER,
         "max_model_len": card.max_context_tokens,
     }
-
-
-def _json(value: Any) -> Response:
-    return Response(json_bytes(value), media_type="application/json")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from starlette.responses import Response
+
 # JSON leaves these alone; clients that split a stream with str.splitlines() would break at them.
 _LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
@@ -15,3 +17,8 @@ def json_bytes(value: Any) -> bytes:
     if not text.isascii():
         text = text.translate(_LINE_BREAKS)
     return text.encode("utf-8", "replace")
+
+
+def json_answer(value: Any) -> Response:
+    """A whole answer that holds `value`."""
+    return Response(json_bytes(value), media_type="application/json")

@@ -21,6 +21,11 @@ def chat_logprobs(tokens: Sequence[Token]) -> dict[str, Any]:
     return {"content": [_content(token) for token in tokens], "refusal": None}
 
 
+def token_text(token_bytes: bytes) -> str:
+    """A token as text, or as its bytes."""
+    return _text(token_bytes) or _hexadecimal(token_bytes)
+
+
 class CompletionLogprobs:
     """`logprobs` of one choice of a completion, or of its chunks one after the other: offsets go on
     from where the last chunk ended.
@@ -67,7 +72,7 @@ def _content(token: Token) -> dict[str, Any]:
 
 def _scored(token: Token | TopToken) -> dict[str, Any]:
     return {
-        "token": _text(token.bytes) or _hexadecimal(token.bytes),
+        "token": token_text(token.bytes),
         "logprob": _bounded(token.logprob),
         "bytes": list(token.bytes),
     }

@@ -43,10 +43,16 @@ class TokenizerCalls(abc.ABC):
         messages: Sequence[TemplateMessage],
         *,
         template_arguments: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
         timeout_s: float | None = None,
     ) -> RenderedChat:
-        """A conversation through the checkpoint's template, ready for the assistant's answer."""
-        request = pb.RenderChatRequest(messages=[_message_to_pb(message) for message in messages])
+        """A conversation through the checkpoint's template, by default with the beginning of the
+        assistant's answer.
+        """
+        request = pb.RenderChatRequest(
+            messages=[_message_to_pb(message) for message in messages],
+            add_generation_prompt=add_generation_prompt,
+        )
         if template_arguments is not None:
             request.template_arguments.update(template_arguments)
         answer = await self.call("RenderChat", request, timeout_s)

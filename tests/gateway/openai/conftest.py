@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from starlette.types import ASGIApp
 
 from gateway.openai.app import create_app
 from gateway.openai.limits import HttpLimits
 from gateway.openai.server import HttpServer, serve_http
 from tests.gateway.openai.fake_generation import FakeGeneration
+from tests.gateway.openai.fake_tokenization import FakeTokenization
 
 LIMITS = HttpLimits(max_body_bytes=20_000, body_time_s=0.3, max_prompts=3)
 
@@ -25,9 +27,29 @@ async def generation() -> FakeGeneration:
 
 
 @pytest.fixture
-async def http(generation: FakeGeneration) -> AsyncIterator[httpx.AsyncClient]:
+async def tokenization() -> FakeTokenization:
+    """The other half of the core."""
+    return FakeTokenization()
+
+
+def door(
+    generation: FakeGeneration,
+    tokenization: FakeTokenization | None = None,
+    *,
+    limits: HttpLimits = LIMITS,
+    cors_origins: Sequence[str] = (),
+) -> ASGIApp:
+    """The application around fakes."""
+    tokenization = tokenization or FakeTokenization()
+    return create_app(generation, tokenization, limits=limits, cors_origins=cors_origins)
+
+
+@pytest.fixture
+async def http(
+    generation: FakeGeneration, tokenization: FakeTokenization
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application, without a socket."""
-    transport = httpx.ASGITransport(create_app(generation, LIMITS))
+    transport = httpx.ASGITransport(door(generation, tokenization))
     async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
         yield client
 
@@ -35,7 +57,7 @@ async def http(generation: FakeGeneration) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def server(generation: FakeGeneration) -> AsyncIterator[HttpServer]:
     """The application on a free port."""
-    server = await serve_http(create_app(generation, LIMITS), "127.0.0.1", 0)
+    server = await serve_http(door(generation), "127.0.0.1", 0)
     yield server
     await server.close(grace_s=0)
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import structlog
 
-from gateway.openai.app import create_app
 from octavo.errors import ResourceExhaustedError
+from tests.gateway.openai.conftest import door
 from tests.gateway.openai.fake_generation import FakeGeneration, accepted
 
 Lines = list[MutableMapping[str, Any]]
@@ -53,7 +53,7 @@ async def test_probes_leave_none(http: httpx.AsyncClient, lines: Lines) -> None:
 async def test_a_refusal_names_its_reason(
     method: str, path: str, body: dict[str, Any], said: tuple[str, str], lines: Lines
 ) -> None:
-    transport = httpx.ASGITransport(create_app(FakeGeneration()))
+    transport = httpx.ASGITransport(door(FakeGeneration()))
     async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
         await http.request(method, path, json={**PROMPT, **body})
     (line,) = lines

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.openai.app import create_app
-from tests.gateway.openai.conftest import LIMITS
+from tests.gateway.openai.conftest import LIMITS, door
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
 
 PATH = "/v1/chat/completions"
@@ -117,7 +116,7 @@ FIELDS += ["model", "tools", "response_format", "chat_template_kwargs", "unheard
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
 async def test_any_fields_get_an_answer_or_a_named_refusal(fields: dict[str, Any]) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], **fields}
-    transport = httpx.ASGITransport(create_app(FakeGeneration(), LIMITS))
+    transport = httpx.ASGITransport(door(FakeGeneration()))
     async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
         answer = await http.post(PATH, content=json.dumps(body))
     if answer.status_code == 200:

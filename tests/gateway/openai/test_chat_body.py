@@ -8,6 +8,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.openai.unknown_fields import UnknownFields
 from gateway.request import OutputOptions, Sampling, Stopping
 from octavo.errors import OctavoError, invalid_field, unsupported_field
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
@@ -177,14 +178,31 @@ async def test_the_core_names_fields_as_the_client_did(
     assert answer.json()["error"]["message"].startswith(message)
 
 
-async def test_unknown_fields_are_ignored_with_one_warning(http: httpx.AsyncClient) -> None:
+async def test_unknown_fields_are_ignored_with_one_warning_for_each(
+    http: httpx.AsyncClient,
+) -> None:
     with capture_logs() as logs:
-        answer = await post(http, user="u", metadata={}, store=True, service_tier="auto", x=5)
-    assert answer.status_code == 200
+        for _ in range(3):
+            answer = await post(http, user="u", metadata={}, store=True, service_tier="auto", x=5)
+            assert answer.status_code == 200
+        await http.post("/v1/completions", json={"prompt": "a", "user": "u", "y": 1})
     warnings = [line for line in logs if line["log_level"] == "warning"]
     assert [line["fields"] for line in warnings] == [
-        ["metadata", "service_tier", "store", "user", "x"]
+        ["metadata", "service_tier", "store", "user", "x"],
+        ["y"],
     ]
+
+
+def test_unknown_names_fill_no_log() -> None:
+    unknown = UnknownFields()
+    with capture_logs() as logs:
+        for start in range(0, 3_000, 100):
+            unknown.warn_of(f"{index:0100}" for index in range(start, start + 100))
+    assert sum(len(line["fields"]) for line in logs) == 1
+    with capture_logs() as logs:
+        for index in range(3_000):
+            unknown.warn_of([f"name-{index}"])
+    assert len(logs) == 999
 
 
 @pytest.mark.parametrize(

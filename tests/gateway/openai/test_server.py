@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from gateway.events import Delta
-from gateway.openai.app import create_app
 from gateway.openai.limits import HttpLimits
 from gateway.openai.server import HttpServer, serve_http
 from octavo.rpc.server import AddressInUseError
+from tests.gateway.openai.conftest import door
 from tests.gateway.openai.fake_generation import FakeGeneration, Step, accepted
 from tests.gateway.waiting import until
 
@@ -118,7 +118,7 @@ async def test_headers_that_trickle(server: HttpServer) -> None:
 
 async def serve(generation: FakeGeneration, **limits: float) -> HttpServer:
     settings: dict[str, Any] = limits
-    return await serve_http(create_app(generation, HttpLimits(**settings)), HOST, 0)
+    return await serve_http(door(generation, limits=HttpLimits(**settings)), HOST, 0)
 
 
 async def test_a_long_wait_is_filled_with_pings(generation: FakeGeneration) -> None:
@@ -150,7 +150,7 @@ async def test_a_client_that_does_not_read_is_dropped(generation: FakeGeneration
 
 async def test_a_busy_port_fails(server: HttpServer, generation: FakeGeneration) -> None:
     with pytest.raises(AddressInUseError, match=f"{HOST}:{server.port}"):
-        await serve_http(create_app(generation), HOST, server.port)
+        await serve_http(door(generation), HOST, server.port)
     with socket.socket() as sharing:
         sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         with pytest.raises(OSError, match="in use"):
