@@ -7,6 +7,7 @@ the end itself) leaves through `OutputStream.close`, which ends it everywhere.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
@@ -47,6 +48,8 @@ class Generation:
         self._metrics = metrics
         self._tables = TokenTables()
         self._open: set[OutputStream] = set()
+        self._end: OctavoError | None = None
+        self._ended = asyncio.Event()
 
     async def generate(
         self, request: GenerationRequest, cancellation: Cancellation | None = None
@@ -92,9 +95,17 @@ class Generation:
         return not self._admission.is_draining and self._routing.is_ready()
 
     def end_all(self, error: OctavoError) -> None:
-        """Ends what is open with `error`, when a drain has run out of time."""
+        """Ends what is still open with `error`, for good."""
+        self._end = error
+        self._ended.set()
         for stream in list(self._open):
             stream.fail(error)
+
+    async def until_ended(self) -> OctavoError:
+        """Waits for `end_all`; its error."""
+        await self._ended.wait()
+        assert self._end is not None
+        return self._end
 
     def _validated(self, request: GenerationRequest) -> ModelCard:
         check_request(request, max_prompt_bytes=self._capabilities.max_prompt_bytes)

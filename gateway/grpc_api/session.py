@@ -64,6 +64,7 @@ class Session:
         before, every generation is cancelled.
         """
         reader = asyncio.create_task(self._read(requests))
+        ender = asyncio.create_task(self._end_with_server())
         try:
             while (written := await self._written.get()) is not None:
                 if written.ends_generation:
@@ -72,21 +73,31 @@ class Session:
             if self._failure is not None:
                 raise self._failure
         finally:
-            await _end_all({reader, *self._tasks})
+            await _end_all({reader, ender, *self._tasks})
 
     async def _read(self, requests: AsyncIterator[pb.OpenSessionRequest]) -> None:
         """Starts and cancels until the client half-closes, then waits for the generations."""
         try:
             async for request in requests:
                 self._act(request)
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._generations()
         except OctavoError as error:
             self._failure = error
         except Exception:
             log.exception("session failed")
             self._failure = _internal()
         await self._written.put(None)
+
+    async def _end_with_server(self) -> None:
+        """A session that is idle when the server ends is told so."""
+        self._failure = await self._generation.until_ended()
+        await self._generations()
+        await self._written.put(None)
+
+    async def _generations(self) -> None:
+        """Waits until none is open."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _act(self, request: pb.OpenSessionRequest) -> None:
         if not request.HasField("key"):

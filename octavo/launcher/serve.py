@@ -62,9 +62,11 @@ class Launcher:
         self._children: list[Child] = []  # in the order of their start; they stop the other way
         self._served = False
         self._stopping = False
+        self._killed = False
+        self._preparing: asyncio.subprocess.Process | None = None
 
     async def run(self) -> int:
-        """Starts everything and watches it; 0 after a signal. Raises LaunchError."""
+        """Starts everything and watches it; 0 after a signal, 1 after two. Raises LaunchError."""
         work = asyncio.create_task(self._start_and_watch())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -73,13 +75,16 @@ class Launcher:
             await work
         except asyncio.CancelledError:
             self._screen.show("stopping", "open requests may finish; again to stop at once")
-            return 0
         finally:
             await self._stop_children()
             self._screen.close()
+        return EXIT_FAILED if self._killed else 0
 
     def _on_signal(self, work: asyncio.Task[Any]) -> None:
         if self._stopping:
+            self._killed = True
+            if self._preparing is not None:
+                _kill(self._preparing)
             for child in self._children:
                 child.kill()
         self._stopping = True
@@ -111,6 +116,7 @@ class Launcher:
             stderr=sys.stdout.fileno(),
             start_new_session=True,
         )
+        self._preparing = process
         try:
             output, _ = await process.communicate()
         except asyncio.CancelledError:
@@ -214,9 +220,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     try:
         await asyncio.wait_for(process.wait(), _PREPARE_END_S)
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        _kill(process)
         await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
 
 
 def _environment(root: Path | None) -> dict[str, str]:

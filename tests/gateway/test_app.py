@@ -17,6 +17,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from octavo.errors import UnavailableError
+from octavo.rpc.status import error_from_rpc
 from octavo.v1 import generation_pb2 as pb
 from octavo.v1 import generation_pb2_grpc
 from tests.gateway.fake_tokenizer import FakeTokenizer
@@ -98,6 +100,31 @@ async def test_it_serves_reports_the_workers_load_and_drains(
             gateway.process.send_signal(signal.SIGTERM)
             last = [response async for response in responses][-1]
             assert last.usage.completion_token_count == 300
+        await asyncio.wait_for(gateway.process.wait(), 10)
+        assert gateway.process.returncode == 0
+
+
+async def test_a_session_that_is_idle_hears_of_the_end(
+    worker: FakeWorker, tokenizer: FakeTokenizer, tmp_path: Path
+) -> None:
+    async with running(worker, tokenizer, tmp_path) as gateway:
+        await until_status(gateway.http_port, 200)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel:
+            call = generation_pb2_grpc.GenerationServiceStub(channel).OpenSession()
+            limits = pb.StoppingParameters(max_tokens=1)
+            request = pb.GenerateRequest(prompt="hi", stopping=limits)
+            await call.write(pb.OpenSessionRequest(key=1, open=request))
+            answer = pb.OpenSessionResponse()
+            while not answer.HasField("usage"):
+                read = await call.read()
+                assert isinstance(read, pb.OpenSessionResponse)
+                answer = read
+            gateway.process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call.read()
+            error = error_from_rpc(raised.value)
+            assert (type(error), error.reason) == (UnavailableError, "DRAINED")
+            assert error.retry_delay_ms
         await asyncio.wait_for(gateway.process.wait(), 10)
         assert gateway.process.returncode == 0
 

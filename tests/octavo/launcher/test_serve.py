@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,8 +166,10 @@ def test_a_second_signal_kills_what_does_not_end(run: Run) -> None:
     assert process.stdout is not None
     assert "stopping" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
+    signalled_at = time.monotonic()
     process.communicate(timeout=20)
-    assert process.returncode == 0
+    assert time.monotonic() - signalled_at < 5  # a second and what a busy machine adds
+    assert process.returncode == 1
     assert run.all_gone()
 
 
