@@ -147,4 +147,8 @@ def _first_problem(error: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
     if first["type"] == "missing":
         return f"--{name} is required"
-    return f"--{name} is {first['input']!r}: {first['msg']}"
+    given = first["input"]
+    shown = (
+        given if isinstance(given, str) and given.isprintable() and given.strip() else repr(given)
+    )
+    return f"--{name} is {shown}: {first['msg'].removeprefix('Value error, ')}"

@@ -31,6 +31,7 @@ class StatusLine:
             return
         if is_new:
             self.close()
+            self._started = now
         self._step, self._drawn_at = step, now
         self._draw("  ".join(filter(None, [step, detail, f"{now - self._started:.1f} s"])))
 

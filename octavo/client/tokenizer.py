@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import grpc.aio
+import structlog
 
 from octavo.client.connection import Backoff, Connection
 from octavo.client.decode_stream import Decoder, DecoderSink, DecodeStream
@@ -21,6 +22,8 @@ from octavo.rpc.request_id import request_id_metadata
 from octavo.rpc.status import error_from_rpc
 from octavo.v1 import tokenizer_pb2 as pb
 from octavo.v1 import tokenizer_pb2_grpc
+
+log = structlog.get_logger()
 
 TOKENIZER_SERVICE = "octavo.v1.TokenizerService"
 DESCRIBE_TIMEOUT_S = 5.0
@@ -108,9 +111,8 @@ def _is_cancelled() -> bool:
 
 
 def _tokenizer_lost(address: str, cause: str) -> UnavailableError:
+    """What clients hear; where the tokenizer is and what the network said is for our log."""
+    log.info("tokenizer lost", address=address, cause=cause)
     return UnavailableError(
-        f"The tokenizer at {address} was lost: {cause}",
-        reason="TOKENIZER_LOST",
-        metadata={"tokenizer": address},
-        retry_delay_ms=RETRY_DELAY_MS,
+        "The tokenizer was lost.", reason="TOKENIZER_LOST", retry_delay_ms=RETRY_DELAY_MS
     )

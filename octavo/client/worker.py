@@ -88,7 +88,7 @@ class WorkerClient(Connection):
     def submit(self, submission: Submission, sink: ItemSink) -> Run:
         """Hands a request over; raises UnavailableError where the worker does not serve."""
         if not self.is_ready:
-            raise _worker_lost(self.address, "it does not serve")
+            raise _worker_lost()
         key = next(self._keys)
         self._sinks[key] = sink
         self._outbox.submit(key, submit_to_pb(key, submission))
@@ -135,8 +135,10 @@ class WorkerClient(Connection):
         sinks, self._sinks = self._sinks, {}
         self._outbox.clear()
         self.load = Load()
+        if sinks:
+            log.warning("requests lost", address=self.address, cause=cause, count=len(sinks))
         for sink in sinks.values():
-            sink.fail(_worker_lost(self.address, cause))
+            sink.fail(_worker_lost())
 
 
 class _Outbox:
@@ -184,10 +186,8 @@ class _Outbox:
         return None
 
 
-def _worker_lost(address: str, cause: str) -> UnavailableError:
+def _worker_lost() -> UnavailableError:
+    """What clients hear; where the worker is and what the network said is in our log."""
     return UnavailableError(
-        f"The worker at {address} was lost: {cause}",
-        reason="WORKER_LOST",
-        metadata={"worker": address},
-        retry_delay_ms=RETRY_DELAY_MS,
+        "The worker was lost.", reason="WORKER_LOST", retry_delay_ms=RETRY_DELAY_MS
     )

@@ -18,7 +18,7 @@ LOOPBACK = "127.0.0.1"
 class Commands:
     """How each program starts, before its flags."""
 
-    prepare: Command = (sys.executable, "-m", "services.worker.tools.prepare")
+    prepare: Command = (sys.executable, "-m", "services.worker.tools.prepare", "--relayed")
     tokenizer: Command = (sys.executable, "-m", "services.tokenizer")
     worker: Command = (sys.executable, "-m", "services.worker")
     gateway: Command = (sys.executable, "-m", "gateway")

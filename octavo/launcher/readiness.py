@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -36,17 +37,27 @@ async def serving(address: str) -> None:
 async def follow_loading(address: str, on_progress: Callable[[str], None]) -> None:
     """Says how far the worker group at `address` is, until it serves."""
     async with open_channel(address) as channel:
-        stub = worker_pb2_grpc.WorkerServiceStub(channel)
         while True:
-            try:
-                request = worker_pb2.GetHealthRequest()
-                health = await stub.GetHealth(request, timeout=_CALL_LIMIT_S)
-            except grpc.aio.AioRpcError:
-                health = worker_pb2.GetHealthResponse()
+            health = await _health(channel)
             if health.state == worker_pb2.WORKER_STATE_SERVING:
                 return
             on_progress(loading_text(health))
             await asyncio.sleep(_POLL_S)
+
+
+async def follow_serving(address: str, on_change: Callable[[str | None], None]) -> None:
+    """Tells each time the worker group at `address` ceases to serve, with what it says of itself,
+    and None each time it serves again. Ends with the connection.
+    """
+    async with open_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its stubs name no methods
+        was_serving = True
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for answer in stub.Watch(health_pb2.HealthCheckRequest()):
+                is_serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+                if is_serving != was_serving:
+                    on_change(None if is_serving else (await _health(channel)).message)
+                was_serving = is_serving
 
 
 def loading_text(health: worker_pb2.GetHealthResponse) -> str:
@@ -56,11 +67,21 @@ def loading_text(health: worker_pb2.GetHealthResponse) -> str:
         return health.message
     slowest = min(loading, key=_loaded_part)
     progress = slowest.loading
+    stage = progress.stage.removeprefix("loading ")  # the step is called so already
     if not progress.total_bytes:
-        return progress.stage
+        return stage
     loaded, total = progress.loaded_bytes / 1e6, progress.total_bytes / 1e6
     rank = f"rank {slowest.rank}: " if len(health.ranks) > 1 else ""
-    return f"{rank}{progress.stage} {loaded:.1f} / {total:.1f} MB"
+    return f"{rank}{stage} {loaded:.1f} / {total:.1f} MB"
+
+
+async def _health(channel: grpc.aio.Channel) -> worker_pb2.GetHealthResponse:
+    """What a worker group says of itself; nothing where it does not answer."""
+    stub = worker_pb2_grpc.WorkerServiceStub(channel)
+    try:
+        return await stub.GetHealth(worker_pb2.GetHealthRequest(), timeout=_CALL_LIMIT_S)
+    except grpc.aio.AioRpcError:
+        return worker_pb2.GetHealthResponse()
 
 
 def _read_ports(ready_file: Path) -> dict[str, int] | None:

@@ -24,8 +24,14 @@ def new_run_folder(base: Path | None) -> Path:
             f"cannot keep logs in {base}: {error.strerror} (--log-folder names another)", EXIT_USAGE
         ) from error
     for old in sorted(base.glob(f"{_PREFIX}*"))[:-_KEPT_RUNS]:
-        shutil.rmtree(old, ignore_errors=True)
+        if not _is_in_use(old):
+            shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether the run that made it may be running: its process id ends the name."""
+    return Path("/proc", folder.name.rpartition("-")[2]).exists()
 
 
 def _default_base() -> Path:

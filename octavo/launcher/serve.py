@@ -24,7 +24,7 @@ from octavo.launcher.commands import (
 )
 from octavo.launcher.errors import EXIT_FAILED, EXIT_USAGE, LaunchError
 from octavo.launcher.greeting import gateway_address, greeting
-from octavo.launcher.readiness import follow_loading, ports_of, serving
+from octavo.launcher.readiness import follow_loading, follow_serving, ports_of, serving
 from octavo.launcher.run_folder import new_run_folder
 from octavo.launcher.settings import ServeSettings
 from octavo.status_line import StatusLine
@@ -32,6 +32,7 @@ from octavo.tether import tethered
 
 _END_MARGIN_S = 5.0  # what a service may take on top of the drain
 _PREPARE_END_S = 5.0
+_RETRY_S = 1.0  # before a lost connection is tried again
 
 T = TypeVar("T")
 
@@ -103,8 +104,20 @@ class Launcher:
                 logs=str(self._folder),
             )
         )
-        await self._unless_one_ends(asyncio.Event().wait())
-        raise AssertionError("nothing sets the event")
+        await self._unless_one_ends(self._tell_of_losses(worker))
+        raise AssertionError("it never ends")
+
+    async def _tell_of_losses(self, worker: str) -> NoReturn:
+        """Says when the worker group loses its ranks and when it is back, until it is cancelled."""
+        while True:
+            await follow_serving(worker, self._on_serving)
+            await asyncio.sleep(_RETRY_S)
+
+    def _on_serving(self, problem: str | None) -> None:
+        if problem is None:
+            self._screen.print("the worker serves again")
+        else:
+            self._screen.print(f"the worker does not serve: {problem or 'it does not say why'}")
 
     async def _prepare_model(self) -> Path:
         """The default model's folder. The tool's progress goes where ours goes."""
@@ -123,12 +136,12 @@ class Launcher:
             await _end(process)
             raise
         lines = output.decode().splitlines()
+        self._screen.close()
+        if process.returncode == EXIT_USAGE and lines:
+            raise LaunchError(f"the default model cannot be prepared: {lines[-1]}", EXIT_USAGE)
         if process.returncode or not lines:
-            raise LaunchError(
-                f"preparing the default model ended with status {process.returncode}; "
-                "the line before this one says why",
-                EXIT_FAILED,
-            )
+            how = f"status {process.returncode}"
+            raise LaunchError(f"preparing the default model ended with {how}", EXIT_FAILED)
         return Path(lines[-1])
 
     async def _start_inner(self, model: Path) -> tuple[str, str]:
@@ -201,7 +214,7 @@ class Launcher:
         """A service that refuses its settings says so in one line; any other end is a failure."""
         tail = child.tail
         if status == EXIT_USAGE and tail and not self._served:
-            return LaunchError(tail[-1], EXIT_USAGE)
+            return LaunchError(_without_program(tail[-1]), EXIT_USAGE)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         lines = [f"the {child.name} ended with {how}; the last of its output ({child.log}):"]
         return LaunchError("\n  ".join([*lines, *tail]), EXIT_FAILED)
@@ -212,6 +225,12 @@ class Launcher:
         limit_s = self._settings.drain_limit_s + _END_MARGIN_S
         for child in reversed(self._children):
             await child.stop(limit_s)
+
+
+def _without_program(line: str) -> str:
+    """The line in which a service refuses its settings, without the name of its program."""
+    program, separator, problem = line.partition(": ")
+    return problem if separator and program.startswith("python -m ") else line
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -27,12 +27,14 @@ class ServeSettings(ProcessSettings):
     http_port: int = Field(8000, ge=0, le=65535, description="Port for HTTP; 0 takes a free one.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8281, ge=0, le=65535, description="Port for /metrics; 0: any.")
-    model: Path | None = Field(None, description="Folder of a checkpoint, for the default model.")
+    model: Path | None = Field(
+        None, description="Folder of a checkpoint; without it, the default model."
+    )
     model_name: str | None = Field(None, description="Name of the model; the folder's by default.")
     num_devices: int = Field(1, ge=1, description="Devices that share the model.")
     device: Literal["cpu", "cuda", "auto"] = Field("auto", description="Where the model runs.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
-        None, description="Type of activations, for the checkpoint's own."
+        None, description="Type of activations; without it, the checkpoint's own."
     )
     threads: int | None = Field(None, ge=0, description="CPU threads of the model.")
     max_context: int | None = Field(None, ge=2, description="Tokens of prompt and output together.")
@@ -43,7 +45,7 @@ class ServeSettings(ProcessSettings):
         10, ge=0, description="At the end, open requests have this long to finish."
     )
     log_folder: Path | None = Field(
-        None, description="Folder for the services' logs, for one in ~/.local/state/octavo."
+        None, description="Folder for the services' logs; without it, one in ~/.local/state/octavo."
     )
     verbose: bool = Field(False, description="Show what the services log.")
 

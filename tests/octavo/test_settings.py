@@ -62,7 +62,7 @@ def test_a_setting_cannot_be_changed() -> None:
     [
         ((), "--model is required"),
         (("--model", "m", "--http-prot", "1"), "did you mean --http-port?"),
-        (("--model", "m", "--http-port", "x"), "--http-port is 'x'"),
+        (("--model", "m", "--http-port", "x"), "--http-port is x"),
         (("--model", "m", "--http-port", "70000"), "65535"),
         (("--model",), "--model"),
         (("--model", "m", "more"), "more"),

@@ -64,7 +64,8 @@ def _report(link: RankEnd, error: BaseException) -> None:
     permanent = isinstance(error, OctavoError)
     if not permanent:
         log.error("failed", exc_info=error)
-    cause = str(error) if permanent else f"{type(error).__name__}: {error}"
+    # Clients hear the cause: what an exception of ours says is for the log alone.
+    cause = str(error) if permanent else f"it raised {type(error).__name__}; its log says where"
     link.send(Failure(cause=" ".join(cause.split()), permanent=permanent))
     # The front kills this process once it has read that. Were the process to end by itself, the
     # front might see its death first, and blame the exit status.

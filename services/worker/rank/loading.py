@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from octavo.errors import FailedPreconditionError
+from octavo.errors import FailedPreconditionError, invalid_field
 from octavo.fingerprint import numerics_fingerprint
 from services.worker.engine.engine import Engine
 from services.worker.engine.engine_config import EngineConfig, count_kv_blocks
@@ -62,7 +62,10 @@ def choose_device(name: str) -> torch.device:
 
 def engine_config(config: RankConfig, model: Model) -> EngineConfig:
     """The engine's limits, with the cache as large as its memory allows."""
-    max_context = min(config.max_context or model.config.max_context, model.config.max_context)
+    max_context = config.max_context or model.config.max_context
+    if max_context > model.config.max_context:
+        limit = f"at most {model.config.max_context}, what the model was made for"
+        raise invalid_field("--max-context", max_context, limit)
     num_blocks = count_kv_blocks(
         kv_cache_memory_bytes=config.kv_cache_memory_bytes,
         bytes_per_block=model.kv_bytes_per_block(config.block_tokens),

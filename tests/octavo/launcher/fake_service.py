@@ -19,6 +19,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 FOLDER = Path(os.environ["FAKES"])
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def main(role: str, flags: dict[str, str]) -> int:
@@ -30,7 +32,7 @@ def main(role: str, flags: dict[str, str]) -> int:
     if act == "refuse":
         sys.stdout.write("some log line\n")
         sys.stdout.flush()
-        sys.stderr.write(f"{role}: needs 99 GB of memory; 1 GB is available\n")
+        sys.stderr.write("python -m services.role: needs 99 GB of memory; 1 GB is available\n")
         return 2
     stop = threading.Event()
     if act == "deaf":
@@ -39,7 +41,9 @@ def main(role: str, flags: dict[str, str]) -> int:
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
     inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     _write_whole(FOLDER / f"{role}.inner.pid", str(inner.pid))
-    server = _serve(flags)
+    server, servicer = _serve(flags)
+    signal.signal(signal.SIGUSR1, lambda *_: servicer.set("", _NOT_SERVING))
+    signal.signal(signal.SIGUSR2, lambda *_: servicer.set("", _SERVING))
     if act == "die":
         sys.stdout.writelines(f"line {number}\n" for number in range(30))
         return 3
@@ -49,16 +53,16 @@ def main(role: str, flags: dict[str, str]) -> int:
     return 0
 
 
-def _serve(flags: dict[str, str]) -> grpc.Server:
+def _serve(flags: dict[str, str]) -> tuple[grpc.Server, health.HealthServicer]:
     server = grpc.server(ThreadPoolExecutor(2))
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    servicer.set("", _SERVING)
     port = server.add_insecure_port(f"127.0.0.1:{flags.get('grpc-port', '0')}")
     server.start()
     names = {"port": port, "http_port": 1, "grpc_port": port, "metrics_port": 2}
     _write_whole(Path(flags["ready-file"]), json.dumps(names))
-    return server
+    return server, servicer
 
 
 def _write_whole(path: Path, text: str) -> None:

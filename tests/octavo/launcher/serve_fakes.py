@@ -17,7 +17,10 @@ if (folder / "prepare.acts").exists():
     (folder / "prepare.pid").write_text(str(os.getpid()))
     act = (folder / "prepare.acts").read_text()
     if act == "fail":
-        sys.exit("prepare: the disk is full")
+        print("the disk is full")
+        sys.exit(2)
+    if act == "crash":
+        sys.exit("prepare: Traceback")
     time.sleep(600)
 print(folder / "model")
 """

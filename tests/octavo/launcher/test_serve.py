@@ -155,7 +155,7 @@ def test_a_refusal_is_relayed_as_one_line_and_status_2(run: Run, role: str) -> N
     process = run.start()
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 2
-    assert stderr == f"octavo serve: {role}: needs 99 GB of memory; 1 GB is available\n"
+    assert stderr == "octavo serve: needs 99 GB of memory; 1 GB is available\n"
     assert run.all_gone()
 
 
@@ -192,14 +192,28 @@ def test_a_signal_while_the_model_is_prepared(run: Run) -> None:
     assert run.journal == []
 
 
-def test_a_model_that_cannot_be_prepared(run: Run) -> None:
-    run.act("prepare", "fail")
+@pytest.mark.parametrize(
+    ("act", "status", "problem"),
+    [
+        ("fail", 2, "the default model cannot be prepared: the disk is full"),
+        ("crash", 1, "preparing the default model ended with status 1"),
+    ],
+)
+def test_a_model_that_cannot_be_prepared(run: Run, act: str, status: int, problem: str) -> None:
+    run.act("prepare", act)
     process = run.start()
-    stdout, stderr = process.communicate(timeout=20)
-    assert process.returncode == 1
-    assert "prepare: the disk is full" in stdout
-    assert "preparing the default model ended with status 1" in stderr
+    _, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (status, f"octavo serve: {problem}\n")
     assert run.journal == []
+
+
+def test_it_says_when_the_worker_stops_serving_and_when_it_is_back(run: Run) -> None:
+    process, _ = run.start_serving()
+    assert process.stdout is not None
+    os.kill(run.pid("worker"), signal.SIGUSR1)
+    assert process.stdout.readline() == "the worker does not serve: it does not say why\n"
+    os.kill(run.pid("worker"), signal.SIGUSR2)
+    assert process.stdout.readline() == "the worker serves again\n"
 
 
 def test_output_is_kept_and_shown_when_asked(run: Run) -> None:

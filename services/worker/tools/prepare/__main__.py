@@ -20,12 +20,15 @@ _PROG = "prepare"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepares the model; the exit status."""
+    """Prepares the model; the exit status, 2 where the user can put it right."""
     parser = argparse.ArgumentParser(
         prog=_PROG, description=f"Downloads and converts the default model, {MODEL_NAME}, once."
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="the folder to write")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument(
+        "--relayed", action="store_true", help="say on stdout why it failed, for a parent to tell"
+    )
     arguments = parser.parse_args(argv)
     # SIGTERM like Ctrl-C: unwind, so that pip ends and no half-written folder stays.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -36,8 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except PrepareError as error:
         console.close()
-        print(f"{_PROG}: {error}", file=sys.stderr)
-        return 1
+        if arguments.relayed:
+            print(error)
+        else:
+            print(f"{_PROG}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         console.close()
         return 130

@@ -200,7 +200,7 @@ async def test_attaching_again_is_refused_honestly() -> None:
 @pytest.mark.parametrize(
     ("act", "cause", "within_s"),
     [
-        (RAISE, "ZeroDivisionError: the kernel failed", 1.0),
+        (RAISE, "it raised ZeroDivisionError", 1.0),
         (EXIT, "its process ended with status 7", 1.0),
         (HANG, f"(limit {STEP_LIMIT_MS} ms)", STEP_LIMIT_MS / 1000 + 1.5),
         (STOP_SELF, "it was silent for", HEARTBEAT_LIMIT_S + 1.5),

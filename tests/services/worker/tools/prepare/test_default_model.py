@@ -78,7 +78,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.safetensors")
 
     monkeypatch.setattr(default_model, "_build", fail)
-    assert command.main(["--quiet"]) == 1
+    assert command.main(["--quiet"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
