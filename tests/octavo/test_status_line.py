@@ -33,6 +33,6 @@ def test_a_file_has_a_line_per_step_and_the_last_count() -> None:
     assert stream.getvalue().splitlines() == [
         "loading  0  0.0 s",
         "loading  10  2.0 s",
-        "writing  3.0 s",
-        "writing  9.0 s",
+        "writing  0.0 s",
+        "writing  6.0 s",
     ]

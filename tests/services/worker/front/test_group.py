@@ -296,7 +296,7 @@ async def test_other_failures_are_tried_again_a_bounded_number_of_times(
 ) -> None:
     monkeypatch.setattr(group_file, "FIRST_BACKOFF_S", 0.01)
     async with running_group("fail", max_restarts=2) as watched:
-        with pytest.raises(GroupFailedError, match="MemoryError: no room") as caught:
+        with pytest.raises(GroupFailedError, match="it raised MemoryError") as caught:
             await asyncio.wait_for(watched.task, 30)
         assert not caught.value.permanent
         assert watched.group.num_generations == 3
