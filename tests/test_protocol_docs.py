@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-REASON = re.compile(r"\b[A-Z]+(?:_[A-Z]+)+\b")
+REASON = re.compile(r"\b[A-Z][A-Z_]{5,}\b")
 
 
 def reasons_in_sources() -> set[str]:
