@@ -1,45 +1,88 @@
-"""The `octavo` command: `octavo serve`, `octavo --version`."""
+"""The `octavo` command. Each command is a module of this folder, imported when it is asked for."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
+import io
+import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
 
 import octavo
-from octavo.cli import serve
+from octavo.cli.exit_status import OK, PIPE_CLOSED, USAGE, explanation, status_of
+from octavo.cli.usage_error import usage_problem
 
-_EXIT_USAGE = 2
+COMMANDS = ("chat", "complete", "models", "serve", "completion")
+_EPILOG = """\
+Exit statuses: 0 ok, 1 refused or failed, 2 wrong usage, 3 no server reached, 4 timed out, 130
+interrupted. OCTAVO_ADDRESS names the server for every command.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
-    run: Callable[[Sequence[str]], int]
-    summary: str
+class _Commands(TyperGroup):
+    """Imports a command when it is asked for: `octavo --version` needs none of them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return typer.main.get_command(importlib.import_module(f"octavo.cli.{cmd_name}").app)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "octavo --help lists them"
+            ctx.fail(f"{args[0]} is not a command; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read our output has ended; what Python flushes at its end goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
 
 
-_COMMANDS = {"serve": _Command(serve.run, serve.SUMMARY)}
+app = typer.Typer(cls=_Commands, rich_markup_mode=None, epilog=_EPILOG)
+
+
+@app.callback()
+def octavo_command(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Serves FP8 language models over gRPC, and talks to them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that the first argument names; the exit status."""
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    if name in _COMMANDS:
-        return _COMMANDS[name].run(rest)
-    if name in ("-h", "--help", "help"):
-        print(_help())
-        return 0
-    if name == "--version":
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = ["--help"] if arguments in ([], ["help"]) else arguments
+    if arguments == ["--version"]:
         print(f"octavo {octavo.__version__}")
-        return 0
-    near = difflib.get_close_matches(name, _COMMANDS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; octavo --help lists them"
-    print(f"octavo: {name} is not a command{hint}", file=sys.stderr)
-    return _EXIT_USAGE
+        return OK
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a model writes what a terminal may not have
+    program = f"octavo {arguments[0]}"
+    try:
+        status = typer.main.get_command(app).main(arguments, "octavo", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _fail(*usage_problem(error, program), USAGE)
+    except octavo.OctavoError as error:
+        return _fail(program, explanation(error), status_of(error))
+    return status or OK
 
 
-def _help() -> str:
-    lines = [f"  {name:10}  {command.summary}" for name, command in _COMMANDS.items()]
-    usage = "usage: octavo COMMAND [--help] [flags]   or   octavo --version"
-    return "\n".join([usage, "", "commands:", *lines])
+def _fail(program: str, problem: str, status: int) -> int:
+    print(f"{program}: {problem}", file=sys.stderr)
+    return status

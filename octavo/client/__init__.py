@@ -6,7 +6,7 @@ calls.py, generation_request.py     what is sent
 generation_types.py, model_types.py what comes back; generation_wire.py, gathering.py make it
 session_requests.py                 many generations on one stream
 retries.py, timeouts.py, failure.py when a call is made again, ends, fails
-connection.py, tokenizer.py, worker.py, decode_stream.py, worker_wire.py   the gateway's own
+connection.py, replicas.py, tokenizer.py, worker.py and what they use   the gateway's own
 """
 
 import octavo.rpc  # noqa: F401 - quiets gRPC's C core, which must come before gRPC is imported

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+
+from octavo.client.defaults import DEFAULT_PORT
+from octavo.errors import invalid_field
 
 _LARGEST_PORT = 65_535
 
@@ -46,6 +50,14 @@ def parse_target(text: str) -> Target:
     if not 1 <= int(port) <= _LARGEST_PORT:
         raise ValueError(f"the port of {text!r} is not from 1 to {_LARGEST_PORT}")
     return Target(host, int(port))
+
+
+def full_address(text: str) -> str:
+    """`text` as host:port; a host alone gets the gateway's port. Raises InvalidArgumentError."""
+    for candidate in (text, f"{text}:{DEFAULT_PORT}"):
+        with contextlib.suppress(ValueError):
+            return str(parse_target(candidate))
+    raise invalid_field("address", text, "host or host:port, without http://")
 
 
 async def resolve(target: Target) -> Sequence[str]:

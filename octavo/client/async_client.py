@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 import grpc.aio
 
 from octavo.client import calls
-from octavo.client.address import full_address
+from octavo.client.addresses import full_address
 from octavo.client.async_session import AsyncSession
 from octavo.client.async_stream import AsyncGenerationStream, task_is_cancelled
 from octavo.client.defaults import DEFAULT_ADDRESS, DEFAULT_RETRIES, DEFAULT_TIMEOUT_S

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 import grpc
 
 from octavo.client import calls
-from octavo.client.address import full_address
+from octavo.client.addresses import full_address
 from octavo.client.defaults import DEFAULT_ADDRESS, DEFAULT_RETRIES, DEFAULT_TIMEOUT_S
 from octavo.client.failure import client_closed, failure_from_rpc
 from octavo.client.generation_parameters import GenerationParameters, Message

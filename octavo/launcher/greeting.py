@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
+from pathlib import Path
+
+from octavo.client.defaults import DEFAULT_ADDRESS
 
 _QUESTION = "What is the capital of France?"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing binds here
@@ -16,6 +20,10 @@ _TEXT = """\
   HTTP     http://{http}        as OpenAI's: /v1/chat/completions, /v1/completions, /v1/models
   gRPC     {grpc}               octavo.v1, with reflection and grpc.health.v1
   metrics  http://{metrics}/metrics
+
+Talk to it:
+
+  {command} chat{address}
 
 Ask over HTTP:
 
@@ -30,15 +38,11 @@ over gRPC, with grpcurl:
 or with Python:
 
 {python} - <<'END'
-import grpc
-from octavo.v1 import generation_pb2 as pb, generation_pb2_grpc
-request = pb.GenerateRequest(
-    chat=pb.ChatInput(messages=[pb.ChatMessage(role="user", content="{question}")]),
-    sampling=pb.SamplingParameters(temperature=0),
-)
-with grpc.insecure_channel("{grpc}") as channel:
-    for event in generation_pb2_grpc.GenerationServiceStub(channel).StreamGenerate(request):
-        print(event.delta.text, end="", flush=True)
+import octavo
+question = [{{"role": "user", "content": "{question}"}}]
+with octavo.Client("{grpc}") as client:
+    for text in client.stream(messages=question, temperature=0).text():
+        print(text, end="", flush=True)
 print()
 END"""
 
@@ -48,11 +52,14 @@ def greeting(*, model: str, host: str, ports: dict[str, int], logs: str) -> str:
     messages = [{"role": "user", "content": _QUESTION}]
     http_body = {"model": model, "messages": messages, "temperature": 0, "stream": True}
     grpc_body = {"chat": {"messages": messages}, "sampling": {"temperature": 0}}
+    grpc = _address(host, ports["grpc_port"])
     return _TEXT.format(
         model=model,
         logs=logs,
         http=_address(host, ports["http_port"]),
-        grpc=_address(host, ports["grpc_port"]),
+        grpc=grpc,
+        command=_command(),
+        address="" if grpc == DEFAULT_ADDRESS else f" --address {grpc}",
         metrics=_address(host, ports["metrics_port"]),
         http_body=shlex.quote(json.dumps(http_body)),
         grpc_body=shlex.quote(json.dumps(grpc_body)),
@@ -64,6 +71,14 @@ def greeting(*, model: str, host: str, ports: dict[str, int], logs: str) -> str:
 def gateway_address(host: str, ports: dict[str, int]) -> str:
     """Where the gateway's gRPC can be reached from this machine."""
     return _address(host, ports["grpc_port"])
+
+
+def _command() -> str:
+    """How a shell finds `octavo`: by name only where its path leads to this installation."""
+    ours = str(Path(sys.executable).with_name("octavo"))
+    return (
+        "octavo" if shutil.which("octavo") == ours else f"{shlex.quote(sys.executable)} -m octavo"
+    )
 
 
 def _address(host: str, port: int) -> str:

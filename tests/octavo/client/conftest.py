@@ -1,4 +1,4 @@
-"""A scripted server, and both clients of it: a test that takes `client` runs once with each."""
+"""Both clients of a scripted server: a test that takes `client` runs once with each."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ from tests.octavo.client.blocking import Harness
 from tests.octavo.client.scripted_server import ScriptedServer
 
 MakeHarness = Callable[..., Harness]
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    """Ends with nothing open, whatever the test did."""
-    scripted = ScriptedServer()
-    yield scripted
-    scripted.stop()
-    assert scripted.num_open == 0
 
 
 @pytest.fixture(params=["threads", "asyncio"])

@@ -93,6 +93,14 @@ class ScriptedServer(generation_pb2_grpc.GenerationServiceServicer):
 
     def __init__(self) -> None:
         self.script: Script = say("Hel", "lo")
+        self.model = pb.Model(
+            name="tiny",
+            max_context_tokens=64,
+            chat=True,
+            ready=True,
+            eos_token_ids=[2],
+            capabilities=pb.Capabilities(max_outputs=4, fields=["sampling.temperature"]),
+        )
         self.requests: list[Any] = []
         self.timeouts_s: list[float | None] = []
         self.cancelled_keys: list[int] = []
@@ -102,7 +110,7 @@ class ScriptedServer(generation_pb2_grpc.GenerationServiceServicer):
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=_OPTIONS)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(self, self._server)
-        generation_pb2_grpc.add_ModelServiceServicer_to_server(_Models(), self._server)
+        generation_pb2_grpc.add_ModelServiceServicer_to_server(_Models(self.model), self._server)
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
         self._server.start()
@@ -203,7 +211,7 @@ class _Session:
     def __init__(self, server: ScriptedServer, context: Any) -> None:
         self.written: queue.SimpleQueue[pb.OpenSessionResponse | None] = queue.SimpleQueue()
         self._server = server
-        self._ended = {}  # type: dict[int, threading.Event]
+        self._ended: dict[int, threading.Event] = {}
         self._threads: list[threading.Thread] = []
         context.add_callback(self._end_all)
 
@@ -259,13 +267,14 @@ class _Session:
 
 
 class _Models(generation_pb2_grpc.ModelServiceServicer):
-    model = pb.Model(name="tiny", max_context_tokens=64, chat=True, ready=True, eos_token_ids=[2])
+    def __init__(self, model: pb.Model) -> None:
+        self._model = model
 
     def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[self.model])
+        return pb.ListModelsResponse(models=[self._model])
 
     def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
-        return pb.GetModelResponse(model=self.model)
+        return pb.GetModelResponse(model=self._model)
 
 
 def raise_or(item: Item, context: Any) -> pb.StreamGenerateResponse:

@@ -177,7 +177,7 @@ def test_an_async_client_belongs_to_one_loop(server: ScriptedServer) -> None:
         first.run(use(close=True))
 
 
-@pytest.mark.parametrize("address", ["", "http://a:1", "a:99999", "a:b", "a b:1"])
+@pytest.mark.parametrize("address", ["", "http://a:1", "a:99999", "a:b", "::1"])
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(InvalidArgumentError, match="host:port"):
         octavo.Client(address)

@@ -43,6 +43,13 @@ def test_the_python_program_compiles() -> None:
     compile(program, "greeting", "exec")
 
 
+def test_the_chat_is_with_this_server() -> None:
+    (line,) = [line for line in _text().splitlines() if " chat" in line and line.startswith("  ")]
+    assert line.endswith("octavo chat --address 127.0.0.1:82")
+    usual = greeting(model="m", host="127.0.0.1", ports=PORTS | {"grpc_port": 8001}, logs="/logs")
+    assert "octavo chat\n" in usual
+
+
 def test_an_address_of_all_interfaces_is_printed_as_one_that_can_be_called() -> None:
     assert gateway_address("0.0.0.0", PORTS) == "127.0.0.1:82"
     assert gateway_address("::", PORTS) == "[::1]:82"
