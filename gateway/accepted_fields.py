@@ -12,6 +12,7 @@ from dataclasses import replace
 from gateway.field_checks import (
     FLAG,
     JSON_OBJECT,
+    MAX_UINT32,
     TOKEN_IDS,
     Check,
     by_token_id,
@@ -37,7 +38,6 @@ MAX_STOP_TOKEN_IDS = 64
 MAX_STOP_TOKEN_SEQUENCES = 16
 MAX_STOP_SEQUENCE_TOKENS = 32
 MAX_TIME_LIMIT_MS = 24 * 60 * 60 * 1_000
-MAX_UINT32 = 2**32 - 1
 # gRPC takes messages of 32 MiB; the texts that fit are bounded by `max_prompt_bytes` below that.
 _ANY_TEXT = text(0, 32 * 1024 * 1024)
 _TOKEN_ID = whole_number(0, MAX_UINT32)

@@ -55,6 +55,7 @@ async def _http_and_metrics(
             gateway.tokenization,
             request_log=gateway.request_log,
             cors_origins=settings.cors_origin,
+            has_docs=settings.docs,
         )
         http = await serve_http(app, settings.host, settings.http_port)
         try:

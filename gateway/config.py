@@ -68,6 +68,7 @@ class GatewaySettings(ProcessSettings):
         description="Origin of web pages that may call the HTTP API, such as"
         " https://chat.example.com; repeatable; * for any. Absent: none.",
     )
+    docs: bool = Field(default=True, description="Whether the HTTP API describes itself at /docs.")
     reflection: bool = Field(default=True, description="Whether gRPC server reflection is served.")
     ready_file: Path | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from typing import Any
 
 from octavo.errors import InvalidArgumentError, invalid_field
 
+MAX_UINT32 = 2**32 - 1
 MAX_PROMPT_TOKENS = 2**20
 MAX_JSON_DEPTH = 32
 MAX_JSON_ITEMS = 10_000
@@ -144,7 +145,7 @@ TOKEN_IDS = Check(
     run=_check_token_ids,
     schema={
         "type": "array",
-        "items": {"type": "integer"},
+        "items": {"type": "integer", "minimum": 0, "maximum": MAX_UINT32},
         "minItems": 1,
         "maxItems": MAX_PROMPT_TOKENS,
     },

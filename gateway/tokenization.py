@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.accepted_fields import ACCEPTED
 from gateway.field_checks import text as text_check
 from gateway.model_card import ModelCard
 from gateway.model_checks import check_chat, check_token_ids
@@ -91,6 +92,8 @@ class Tokenization:
         )
 
     def _pair(self, model: str | None) -> tuple[ModelCard, ReplicatedTokenizer]:
+        if model is not None:
+            ACCEPTED["model"]("model", model)
         card = self._routing.model(model)
         current_record().model = card.name
         return card, self._routing.tokenizer(card)

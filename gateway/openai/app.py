@@ -18,6 +18,7 @@ from gateway.openai.body import BodyReader
 from gateway.openai.body_limit import BodyLimit
 from gateway.openai.core import Generation, Tokenization
 from gateway.openai.cors import Cors
+from gateway.openai.docs_endpoints import DocsEndpoints
 from gateway.openai.endpoints import Endpoints
 from gateway.openai.error_answers import EXCEPTION_HANDLERS, LastResort
 from gateway.openai.limits import HttpLimits
@@ -33,11 +34,14 @@ def create_app(
     limits: HttpLimits | None = None,
     request_log: RequestLog | None = None,
     cors_origins: Sequence[str] = (),
+    has_docs: bool = True,
 ) -> ASGIApp:
-    """The HTTP door to the core. Web pages of `cors_origins` may call it; "*" stands for any."""
+    """The HTTP door to the core. Web pages of `cors_origins` may call it; "*" stands for any.
+    `has_docs`: whether it describes itself.
+    """
     limits = limits or HttpLimits()
     app = Starlette(
-        routes=_routes(generation, tokenization, limits),
+        routes=[*_routes(generation, tokenization, limits), *(_docs_routes() if has_docs else [])],
         middleware=[Middleware(BodyLimit, limits)],
         exception_handlers=EXCEPTION_HANDLERS,
     )
@@ -61,4 +65,12 @@ def _routes(generation: Generation, tokenization: Tokenization, limits: HttpLimi
         Route("/v1/tokenize", tokenize_endpoints.tokenize, methods=["POST"]),
         Route("/v1/detokenize", tokenize_endpoints.detokenize, methods=["POST"]),
         Route("/health", endpoints.get_health, methods=["GET"]),
+    ]
+
+
+def _docs_routes() -> list[Route]:
+    endpoints = DocsEndpoints()
+    return [
+        Route("/openapi.json", endpoints.get_description, methods=["GET"]),
+        Route("/docs", endpoints.get_page, methods=["GET"]),
     ]

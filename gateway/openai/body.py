@@ -23,7 +23,13 @@ Model = TypeVar("Model", bound="Body")
 class StrictModel(BaseModel):
     """An object in a body: exact types, finite numbers, null as if it were not there."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="ignore")
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        extra="ignore",
+        use_attribute_docstrings=True,  # for /docs
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -38,12 +44,14 @@ class Body(StrictModel):
     """A whole body. Unknown fields are kept, so that they can be warned about.
 
     `unsupported` lists the fields that this server does not honour with the values of them that ask
-    for nothing: these are accepted, others refused.
+    for nothing: these are accepted, others refused. `limited_as` has, for fields whose names do not
+    tell, the core's field whose limits they have.
     """
 
     model_config = ConfigDict(extra="allow")
 
     unsupported: ClassVar[Neutral] = {}
+    limited_as: ClassVar[Mapping[str, str]] = {}
 
 
 class BodyReader:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.openai.body import Neutral, StrictModel
 from gateway.openai.errors import ApiError
 from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
 from gateway.request import Chat, GenerationRequest, Message, OutputOptions, ToolCall
+from gateway.validation import MAX_MESSAGES
 
 
 class Part(StrictModel):
     """One part of a message's content."""
 
-    type: str
+    model_config = ConfigDict(json_schema_extra={"required": ["type", "text"]})
+
+    type: str = Field(json_schema_extra={"enum": ["text"]})
+    """Only text parts are taken."""
     text: str | None = None
+    """The text."""
 
 
 def _kind_of_content(value: Any) -> str:
@@ -47,15 +52,30 @@ class ToolCallBody(StrictModel):
 class MessageBody(StrictModel):
     """One message."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["role", "content"]})
+
     role: str
+    """Who speaks: system or developer, user, assistant, or what else the template knows."""
     content: Content | None = None
+    """A text, or a list of text parts."""
     name: str | None = None
-    tool_calls: Annotated[list[ToolCallBody], Field(fail_fast=True)] = Field(default_factory=list)
-    tool_call_id: str | None = None
+    """The participant's name, where the template makes a difference."""
+    tool_calls: Annotated[list[ToolCallBody], Field(fail_fast=True)] = Field(
+        default_factory=list, json_schema_extra={"maxItems": 0}
+    )
+    """Not supported."""
+    tool_call_id: str | None = Field(None, json_schema_extra={"enum": [None]})
+    """Not supported."""
+
+
+Messages = Annotated[
+    list[MessageBody],
+    Field(fail_fast=True, json_schema_extra={"minItems": 1, "maxItems": MAX_MESSAGES}),
+]
 
 
 class ChatBody(GenerationBody):
-    """The body."""
+    """A conversation to go on with."""
 
     unsupported: ClassVar[Neutral] = {
         **UNSUPPORTED,
@@ -72,11 +92,18 @@ class ChatBody(GenerationBody):
         "web_search_options": (),
     }
 
-    messages: Annotated[list[MessageBody], Field(fail_fast=True)]
+    limited_as: ClassVar[Mapping[str, str]] = {"max_completion_tokens": "stopping.max_tokens"}
+
+    messages: Messages
+    """The messages, oldest first."""
     max_completion_tokens: Integer | None = None
+    """The newer name of max_tokens, which it wins over."""
     logprobs: bool | None = None
+    """Whether the log probability of each token is sent."""
     top_logprobs: Integer | None = None
+    """How many of the likeliest tokens are sent at each position, with logprobs."""
     chat_template_kwargs: dict[str, Any] | None = None
+    """Extra variables of the chat template."""
 
     @property
     def field_names(self) -> dict[str, str]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import Discriminator, Field, Tag
 
+from gateway.accepted_fields import MAX_OUTPUTS
+from gateway.field_checks import MAX_PROMPT_TOKENS, MAX_UINT32
 from gateway.openai.body import Neutral
 from gateway.openai.errors import ApiError, invalid, unsupported
 from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
+from gateway.openai.limits import MAX_PROMPTS
 from gateway.request import GenerationRequest, OutputOptions
 
 _SINGLE = ("<text>", "<ids>")
 # `logprobs` is a number here: of the likeliest tokens.
 _RENAMED = {"output.top_logprobs": "logprobs", "output.prompt_logprobs": "logprobs"}
 
-TokenId = Annotated[int, Field(ge=0, lt=2**32)]
+TokenId = Annotated[int, Field(ge=0, le=MAX_UINT32)]
 
 
 def _kind_of_prompt(value: Any) -> str:
@@ -28,19 +32,22 @@ def _kind_of_prompt(value: Any) -> str:
     return "<lists>" if isinstance(first, list) else "<ids>"
 
 
+_Ids = Annotated[
+    list[TokenId],
+    Field(fail_fast=True, json_schema_extra={"minItems": 1, "maxItems": MAX_PROMPT_TOKENS}),
+]
+_Several = Field(fail_fast=True, json_schema_extra={"minItems": 1, "maxItems": MAX_PROMPTS})
 Prompt = Annotated[
     Annotated[str, Tag("<text>")]
-    | Annotated[list[str], Field(fail_fast=True), Tag("<texts>")]
-    | Annotated[list[TokenId], Field(fail_fast=True), Tag("<ids>")]
-    | Annotated[
-        list[Annotated[list[TokenId], Field(fail_fast=True)]], Field(fail_fast=True), Tag("<lists>")
-    ],
+    | Annotated[list[str], _Several, Tag("<texts>")]
+    | Annotated[_Ids, Tag("<ids>")]
+    | Annotated[list[_Ids], _Several, Tag("<lists>")],
     Discriminator(_kind_of_prompt),
 ]
 
 
 class CompletionBody(GenerationBody):
-    """The body."""
+    """A text to go on with, or several."""
 
     unsupported: ClassVar[Neutral] = {
         **UNSUPPORTED,
@@ -49,10 +56,16 @@ class CompletionBody(GenerationBody):
         "response_format": ({"type": "text"},),
     }
 
+    limited_as: ClassVar[Mapping[str, str]] = {"logprobs": "output.top_logprobs"}
+
     prompt: Prompt
+    """A text, token ids, or a list of either."""
     echo: bool = False
+    """Whether each output begins with its prompt."""
     logprobs: Integer | None = None
-    best_of: Integer | None = None
+    """Sends log probabilities, with this many of the likeliest tokens at each position."""
+    best_of: Annotated[int, Field(ge=1, le=MAX_OUTPUTS)] | None = None
+    """1 or n: outputs are not ranked."""
 
     def to_requests(
         self, *, request_id: str, arrived_at: float, max_prompts: int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_PROMPTS = 64
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HttpLimits:
@@ -18,4 +20,4 @@ class HttpLimits:
     body_time_s: float = 30.0
     ping_interval_s: float = 15.0
     stall_limit_s: float = 30.0
-    max_prompts: int = 64
+    max_prompts: int = MAX_PROMPTS

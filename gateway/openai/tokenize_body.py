@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from gateway.openai.body import Body, Neutral
-from gateway.openai.chat_body import MessageBody, to_chat
+from gateway.openai.chat_body import Messages, to_chat
 from gateway.openai.completion_body import TokenId
 from gateway.openai.errors import invalid
 from gateway.request import Chat
@@ -24,12 +24,19 @@ class TokenizeBody(Body):
     }
 
     model: str | None = None
+    """The model's name; absent: the only one served."""
     prompt: str | None = None
-    messages: Annotated[list[MessageBody], Field(fail_fast=True)] | None = None
+    """The text."""
+    messages: Messages | None = None
+    """The conversation."""
     add_special_tokens: bool | None = None
+    """Whether the ids that the model puts around a text are added; absent: true."""
     add_generation_prompt: bool = True
+    """Whether the beginning of the assistant's answer is added to a conversation."""
     chat_template_kwargs: dict[str, Any] | None = None
+    """Extra variables of the chat template."""
     return_token_strs: bool = False
+    """Whether the text of each token is sent."""
 
     def chat(self) -> Chat | None:
         """The conversation, where there is one."""
@@ -41,8 +48,11 @@ class TokenizeBody(Body):
 
 
 class DetokenizeBody(Body):
-    """Token ids."""
+    """Token ids to turn into text."""
 
     model: str | None = None
+    """The model's name; absent: the only one served."""
     tokens: Annotated[list[TokenId], Field(fail_fast=True)]
+    """The ids."""
     skip_special_tokens: bool = False
+    """Whether special tokens are left out of the text."""

@@ -38,10 +38,16 @@ def door(
     *,
     limits: HttpLimits = LIMITS,
     cors_origins: Sequence[str] = (),
+    has_docs: bool = True,
 ) -> ASGIApp:
     """The application around fakes."""
-    tokenization = tokenization or FakeTokenization()
-    return create_app(generation, tokenization, limits=limits, cors_origins=cors_origins)
+    return create_app(
+        generation,
+        tokenization or FakeTokenization(),
+        limits=limits,
+        cors_origins=cors_origins,
+        has_docs=has_docs,
+    )
 
 
 @pytest.fixture

@@ -39,7 +39,9 @@ async def test_health(http: httpx.AsyncClient, generation: FakeGeneration) -> No
     assert_is_error(await http.get("/health"), 503)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat/completions/", "/v1/models/", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/chat/completions/", "/v1/models/", "/docs/", "/tokenize"]
+)
 async def test_no_route(http: httpx.AsyncClient, path: str) -> None:
     assert_is_error(await http.get(path), 404)
 
