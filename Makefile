@@ -6,6 +6,8 @@
 #   make check    formats, lint, types, imports, protos
 #   make stubs    octavo/v1 from protos/
 #   make bench    the running product under load     (ARGS=--quick; BENCH="decode waiting" for others)
+#   make gpu      tests and figures where there is a GPU, without network  (PART="tests engine")
+#   make gpu-wheels   the wheels that `make gpu` needs there, into .wheels; run it where there is one
 #
 # Which torch: the default is what the tests run on. Another build is asked for like this:
 #   make setup TORCH="torch==2.11.0 --index-url <PyTorch's index of the build for your device>"
@@ -23,7 +25,7 @@ SOURCES := octavo services gateway tests docs/examples $(wildcard benchmarks)
 PROTOS := $(wildcard protos/octavo/v1/*.proto)
 READY := $(VENV)/octavo-ready
 
-.PHONY: help setup serve test check stubs bench model FORCE
+.PHONY: help setup serve test check stubs bench gpu gpu-wheels model FORCE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -70,6 +72,22 @@ BENCH ?= serving
 bench: model
 	@model=$$($(PYTHON) -m services.worker.tools.prepare --quiet); set -e; \
 	for name in $(BENCH); do $(PYTHON) -m benchmarks.$$name --model "$$model" $(ARGS); done
+
+# ---- on a machine with a GPU and without network: benchmarks/gpu/__init__.py says what happens
+
+DEVICE ?= cuda
+PART ?=
+WHEELS ?= .wheels
+RESULTS ?= benchmarks/results
+# The environment of `make setup` where there is one, else whichever Python has torch.
+GPU_PYTHON ?= $(if $(wildcard $(PYTHON)),$(PYTHON),python3)
+
+gpu:
+	@$(GPU_PYTHON) -m benchmarks.gpu --device=$(DEVICE) --wheels=$(WHEELS) --results=$(RESULTS) \
+	    $(PART:%=--part=%) $(if $(COMMIT),--commit=$(COMMIT)) $(ARGS)
+
+gpu-wheels: $(READY)
+	@$(PYTHON) -m benchmarks.gpu.gather_wheels --output=$(WHEELS) $(ARGS)
 
 # ---- the checks: independent of each other, so they run side by side
 

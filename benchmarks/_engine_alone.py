@@ -3,8 +3,7 @@
     python -m benchmarks._engine_alone --model FOLDER [--device cpu]
 
 Reads orders as lines of JSON and answers each with one: what it made, in how many seconds. In
-between it waits for the next line and uses no CPU. Its limits are those that a worker group has by
-default, and its threads wait as a rank's do.
+between it waits for the next line and uses no CPU.
 """
 
 from __future__ import annotations
@@ -12,50 +11,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks._engine import build_engine
 from benchmarks._engine_process import Order
 from octavo.bench.workload import Job
-from services.worker.config import WorkerSettings
-from services.worker.rank.thread_waiting import thread_waiting
-
-os.environ.update(thread_waiting(os.environ))
-
 from services.worker.engine.engine import Engine
-from services.worker.engine.engine_config import EngineConfig, count_kv_blocks
 from services.worker.engine.request import Sampling, Submission
-from services.worker.front.preflight import DEFAULT_MAX_KV_CACHE_BYTES
-from services.worker.models import Model, load_model
-from services.worker.rank.loading import choose_device
-
-
-def build_engine(folder: Path, device: str, threads: int) -> Engine:
-    """As a rank builds it."""
-    settings = WorkerSettings(model=folder)
-    model = load_model(folder, device=choose_device(device), dtype=None, num_threads=threads)
-    return Engine(model=model, config=_engine_config(settings, model))
-
-
-def _engine_config(settings: WorkerSettings, model: Model) -> EngineConfig:
-    return EngineConfig(
-        num_blocks=count_kv_blocks(
-            kv_cache_memory_bytes=DEFAULT_MAX_KV_CACHE_BYTES,
-            bytes_per_block=model.kv_bytes_per_block(settings.block_tokens),
-            block_tokens=settings.block_tokens,
-            max_running=settings.max_running,
-            max_context=model.config.max_context,
-        ),
-        block_tokens=settings.block_tokens,
-        max_step_tokens=settings.max_step_tokens,
-        max_running=settings.max_running,
-        max_waiting=settings.max_waiting,
-        max_waiting_prompt_tokens=settings.max_waiting_prompt_tokens,
-        max_context=model.config.max_context,
-    )
 
 
 def closed_loop(engine: Engine, order: Order) -> dict[str, float]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from octavo.launcher.readiness import serving
+from octavo.tether import tethered
 
 _START_LIMIT_S = 300.0
 _STOP_LIMIT_S = 30.0
@@ -73,7 +74,7 @@ def _serve(
     command = [sys.executable, "-m", "octavo", "serve", f"--model={model}", *ports, *flags]
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, f"--log-folder={folder}"],
+            tethered([*command, f"--log-folder={folder}"]),  # it ends with the benchmark
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -44,9 +44,23 @@ def default_model(repository: Path) -> Path:
     return Path(prepared.stdout.splitlines()[-1])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what uses the default model, so that `-m "not real_model"` leaves it out."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--device: where the tests run that compute with tensors."""
+    parser.addoption(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="for tests of the marker `device`"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks tests by what they use; on a GPU, skips what is promised on CPUs only."""
+    on_cpu = config.getoption("--device") == "cpu"
     for item in items:
-        if "default_model" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "default_model" in fixtures:
             item.add_marker(pytest.mark.real_model)
             item.add_marker(pytest.mark.slow)
+        if "device" in fixtures:
+            item.add_marker(pytest.mark.device)
+        promise = item.get_closest_marker("cpu_promise")
+        if promise is not None and not on_cpu:
+            item.add_marker(pytest.mark.skip(reason=f"{promise.args[0]} on CPUs only"))

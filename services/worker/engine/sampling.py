@@ -160,10 +160,20 @@ def invert_cumulative(probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tens
     A token of probability 0 is never drawn: the sum does not grow at it.
     """
     cumulative = probs.cumsum(dim=-1)
+    if cumulative.device.type != "cpu":
+        cumulative = rising(cumulative, probs)
     whole = cumulative[:, -1:]
     # A product that was rounded up to the whole would point past the last token.
     target = torch.minimum(uniforms[:, None] * whole, torch.nextafter(whole, whole.new_zeros(())))
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=probs.shape[-1] - 1)
+
+
+def rising(cumulative: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
+    """Cumulative sums that never fall, and stay where probs [L, V] is 0.
+
+    A device adds in a tree, whose rounding keeps neither.
+    """
+    return torch.where(probs > 0, cumulative, 0.0).cummax(dim=-1).values
 
 
 def uniform_of(draws: Sequence[Draw], device: torch.device) -> torch.Tensor:

@@ -43,6 +43,8 @@ class ReferenceKernels:
         self.device = device
         self.dtype = dtype
         self.block_tokens_multiple = KEY_TILE
+        if device.type == "cuda":
+            _accumulate_in_float32()
         self._row_tiles: dict[torch.Size, tuple[int, ...]] = {}
         self._tilings: dict[tuple[int, int], Tiling] = {}
 
@@ -115,3 +117,10 @@ class ReferenceKernels:
         if shape not in self._tilings:
             self._tilings[shape] = attention.equal_tiling(*shape, device=self.device)
         return self._tilings[shape]
+
+
+def _accumulate_in_float32() -> None:
+    """For the whole process: by default cuBLAS may add parts of a 16-bit product in 16 bits."""
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -39,14 +39,15 @@ class PagedSequences:
         most = max(len(sequence.blocks) for sequence, _ in work)
         tables = [item.blocks + [0] * (most - len(item.blocks)) for item, _ in work]
         ids, positions, slots = torch.tensor(rows).T.contiguous().unbind()
+        device = self.cache.storage.device
         batch = Batch(
-            token_ids=ids,
-            positions=positions,
-            slots=slots,
-            query_starts=torch.tensor(starts),
-            context_lengths=torch.tensor(contexts),
-            block_tables=torch.tensor(tables),
-            logit_rows=torch.tensor(starts[1:]) - 1,
+            token_ids=ids.to(device),
+            positions=positions.to(device),
+            slots=slots.to(device),
+            query_starts=torch.tensor(starts, device=device),
+            context_lengths=torch.tensor(contexts, device=device),
+            block_tables=torch.tensor(tables, device=device),
+            logit_rows=torch.tensor(starts[1:], device=device) - 1,
         )
         return self.model.forward(batch, self.cache)
 

@@ -27,8 +27,8 @@ _CONFIG = EngineConfig(
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=str)
-def model(request: pytest.FixtureRequest) -> Model:
-    return load_model(_CHECKPOINTS / "fmo-l0", device=torch.device("cpu"), dtype=request.param)
+def model(request: pytest.FixtureRequest, device: torch.device) -> Model:
+    return load_model(_CHECKPOINTS / "fmo-l0", device=device, dtype=request.param)
 
 
 def _run(model: Model, config: EngineConfig, asked: list[Submission]) -> tuple[Engine, Answers]:
@@ -63,6 +63,7 @@ def ids_of_each_alone(model: Model) -> dict[int, list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.cpu_promise("a row keeps its bits in any batch")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -82,6 +83,7 @@ def test_32_at_once_give_what_each_gives_alone(
     assert (engine.load.num_preemptions > 0) == (config.num_blocks == 60)
 
 
+@pytest.mark.cpu_promise("a row keeps its bits in any chunks")
 def test_a_prompt_alone_that_takes_several_steps(model: Model) -> None:
     asked = [submission(0, list(range(3, 203)), max_tokens=8)]
     whole = _run(model, _CONFIG, asked)[1].ids
@@ -92,11 +94,11 @@ def test_a_prompt_alone_that_takes_several_steps(model: Model) -> None:
 
 
 @pytest.mark.parametrize("checkpoint", ["fmo-l0", "fmo-l1", "fmo-l2"])
-def test_golden_greedy_ids_in_float32(checkpoint: str) -> None:
+def test_golden_greedy_ids_in_float32(checkpoint: str, device: torch.device) -> None:
     folder = _CHECKPOINTS / checkpoint
     golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
     cases = [case for case in golden["cases"] if case["mode"] == "weight_only"]
-    model = load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
+    model = load_model(folder, device=device, dtype=torch.float32)
     asked = [
         submission(key, case["prompt"], max_tokens=len(case["greedy"]))
         for key, case in enumerate(cases)

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from services.worker.engine.request import LogitRules, Sampling, token_array
-from services.worker.engine.sampling import cut, find_cut, probabilities, sample, uniform_of
+from services.worker.engine.sampling import (
+    cut,
+    find_cut,
+    probabilities,
+    rising,
+    sample,
+    uniform_of,
+)
 from services.worker.engine.step_plan import Draw, History
 from services.worker.engine.step_result import NotDrawn
 from tests.services.worker.engine import sampling_oracle
@@ -39,32 +46,34 @@ def _logits(*shape: int, seed: int = 0, spread: float = 3.0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * spread
 
 
-def test_greedy_takes_the_lowest_of_equal_ids() -> None:
+def test_greedy_takes_the_lowest_of_equal_ids(device: torch.device) -> None:
     logits = torch.full((3, 5000), -1.0)
     logits[0, [4999, 17, 2500]] = 2.0
     logits[1, :] = 0.0
     logits[2, 4999] = 0.5
-    assert sample(logits, _draws(Sampling(temperature=0.0), 3)) == [17, 0, 4999]
+    assert sample(logits.to(device), _draws(Sampling(temperature=0.0), 3)) == [17, 0, 4999]
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
 @pytest.mark.parametrize("top_k", [0, 1, 5, 1000])
 @pytest.mark.parametrize("top_p", [0.0, 0.4, 0.95, 1.0])
-def test_tokens_are_those_of_the_oracle(temperature: float, top_k: int, top_p: float) -> None:
+def test_tokens_are_those_of_the_oracle(
+    device: torch.device, temperature: float, top_k: int, top_p: float
+) -> None:
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=99)
     logits = _logits(40, 60)
     draws = _draws(sampling, 40)
     expected = [
         sampling_oracle.token(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)
     ]
-    assert sample(logits, draws) == expected
+    assert sample(logits.to(device), draws) == expected
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.3])
 @pytest.mark.parametrize("min_p", [0.0, 0.13, 0.6, 1.0])
 @pytest.mark.parametrize("rules", [None, _PENALTIES, _MASKS], ids=["none", "penalties", "masks"])
 def test_tokens_with_rules_are_those_of_the_oracle(
-    temperature: float, min_p: float, rules: LogitRules | None
+    device: torch.device, temperature: float, min_p: float, rules: LogitRules | None
 ) -> None:
     sampling = Sampling(temperature=temperature, top_p=0.93, min_p=min_p, seed=7, rules=rules)
     logits = _logits(40, 12)
@@ -77,11 +86,13 @@ def test_tokens_with_rules_are_those_of_the_oracle(
     expected = [
         sampling_oracle.token(row, draw) for row, draw in zip(logits.tolist(), draws, strict=True)
     ]
-    assert sample(logits, draws) == expected
+    assert sample(logits.to(device), draws) == expected
 
 
-def test_a_row_that_its_rules_leave_nothing_is_seen_and_disturbs_no_other() -> None:
-    logits, draws = _logits(15, 12), _mixed_draws(15)
+def test_a_row_that_its_rules_leave_nothing_is_seen_and_disturbs_no_other(
+    device: torch.device,
+) -> None:
+    logits, draws = _logits(15, 12).to(device), _mixed_draws(15)
     expected = sample(logits, draws)
     everything = token_array(range(12))
     for row in (1, 6, 14):
@@ -184,10 +195,18 @@ def test_sampling_leaves_the_logits_alone() -> None:
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-6])
 @pytest.mark.parametrize("top_p", [0.5, 1.0])
-def test_a_tiny_temperature_is_as_good_as_greedy(temperature: float, top_p: float) -> None:
-    logits = _logits(8, 100)
+def test_a_tiny_temperature_is_as_good_as_greedy(
+    device: torch.device, temperature: float, top_p: float
+) -> None:
+    logits = _logits(8, 100).to(device)
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=4)
     assert sample(logits, _draws(sampling, 8)) == logits.argmax(-1).tolist()
+
+
+def test_sums_that_a_device_rounded_rise_at_likely_tokens_alone() -> None:
+    probs = torch.tensor([[0.0, 0.25, 0.0, 0.25, 0.25, 0.0, 0.25]])
+    rounded = torch.tensor([[0.01, 0.25, 0.26, 0.5, 0.49, 0.51, 1.0]])
+    assert rising(rounded, probs).tolist() == [[0.0, 0.25, 0.25, 0.5, 0.5, 0.5, 1.0]]
 
 
 def test_a_huge_temperature_reaches_every_token() -> None:
@@ -196,14 +215,16 @@ def test_a_huge_temperature_reaches_every_token() -> None:
     assert set(drawn) == {0, 1, 2}
 
 
-def test_extreme_but_finite_logits_are_drawn_from() -> None:
-    logits = torch.tensor([[3e38, -3e38, 3e38]])
+def test_extreme_but_finite_logits_are_drawn_from(device: torch.device) -> None:
+    logits = torch.tensor([[3e38, -3e38, 3e38]], device=device)
     assert sample(logits, [Draw(sampling=Sampling(seed=1), position=0)])[0] in (0, 2)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_row_that_is_not_finite_is_seen_and_disturbs_no_other(bad: float) -> None:
-    logits, draws = _logits(15, 2000), _mixed_draws(15)
+def test_a_row_that_is_not_finite_is_seen_and_disturbs_no_other(
+    device: torch.device, bad: float
+) -> None:
+    logits, draws = _logits(15, 2000).to(device), _mixed_draws(15)
     expected = sample(logits, draws)
     logits[4:9, 77] = bad
     found = sample(logits, draws)
@@ -233,8 +254,10 @@ def test_seed_output_index_and_position_each_change_the_number() -> None:
         Sampling(temperature=1.1, top_p=0.95, seed=18, rules=_MASKS),
     ],
 )
-def test_twenty_thousand_draws_follow_the_distribution(sampling: Sampling) -> None:
-    logits = _logits(12, seed=3, spread=1.0)
+def test_twenty_thousand_draws_follow_the_distribution(
+    device: torch.device, sampling: Sampling
+) -> None:
+    logits = _logits(12, seed=3, spread=1.0).to(device)
     num_draws = 20_000
     draws = [dataclasses.replace(draw, history=_HISTORY) for draw in _draws(sampling, num_draws)]
     drawn = sample(logits.expand(num_draws, 12), draws)

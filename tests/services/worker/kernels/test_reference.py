@@ -10,52 +10,75 @@ import pytest
 import torch
 
 from services.worker.batch import Batch
-from services.worker.kernels import KVCache, choose_kernels
+from services.worker.kernels import Kernels, KVCache, choose_kernels
 from services.worker.kernels.attention_plan import KEY_TILE, Tiling, plan_attention
 from services.worker.kernels.reference_attention import attend, equal_tiling
 
 CPU = torch.device("cpu")
-KERNELS = choose_kernels(CPU, torch.float32)
 
 
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+@pytest.fixture(scope="module")
+def kernels(device: torch.device) -> Kernels:
+    return choose_kernels(device, torch.float32)
 
 
-def test_rows_are_padded_to_eights() -> None:
-    assert [KERNELS.padded_rows(n) for n in (1, 8, 9, 400)] == [8, 8, 16, 400]
+def randn(*shape: int, seed: int = 0, device: torch.device = CPU) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
-def test_rms_norm_is_its_formula() -> None:
-    x, weight = randn(8, 48) * 10, randn(48, seed=1)
+def test_rows_are_padded_to_eights(kernels: Kernels) -> None:
+    assert [kernels.padded_rows(n) for n in (1, 8, 9, 400)] == [8, 8, 16, 400]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rows", [1, 8, 40])
+def test_linear_accumulates_in_float32_and_rounds_once(
+    device: torch.device, dtype: torch.dtype, rows: int
+) -> None:
+    kernels = choose_kernels(device, dtype)
+    x = randn(rows, 1024, device=device).to(dtype)
+    weight = randn(72, 1024, seed=1, device=device).to(dtype)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, kernels.padded_rows(rows) - rows))
+    given = kernels.linear(padded, kernels.pack_linear(weight))[:rows]
+    exact = x.double() @ weight.double().T
+    rounding = torch.finfo(dtype).eps / 2 * exact.abs()
+    summing = 2e-6 * (x.double().abs() @ weight.double().abs().T)
+    assert given.dtype == dtype
+    assert ((given.double() - exact).abs() <= rounding + summing).all()
+
+
+def test_rms_norm_is_its_formula(kernels: Kernels, device: torch.device) -> None:
+    x, weight = randn(8, 48, device=device) * 10, randn(48, seed=1, device=device)
     exact = (
         x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
     )
-    given = KERNELS.rms_norm(x, weight, 1e-5)
+    given = kernels.rms_norm(x, weight, 1e-5)
     torch.testing.assert_close(given, exact.float())
 
 
-def test_rotary_turns_each_pair_by_its_angle() -> None:
-    x, angles = randn(8, 3, 16).double(), randn(8, 1, 8, seed=1).double()
+def test_rotary_turns_each_pair_by_its_angle(kernels: Kernels, device: torch.device) -> None:
+    x = randn(8, 3, 16, device=device).double()
+    angles = randn(8, 1, 8, seed=1, device=device).double()
     turned = torch.view_as_complex(torch.stack((x[..., :8], x[..., 8:]), -1)) * torch.polar(
         torch.ones_like(angles), angles
     )
     cos = torch.cat((angles.cos(), angles.cos()), -1).float()
     sin = torch.cat((-angles.sin(), angles.sin()), -1).float()
     exact = torch.cat((turned.real, turned.imag), -1)
-    torch.testing.assert_close(KERNELS.rotary(x.float(), cos, sin), exact.float())
+    torch.testing.assert_close(kernels.rotary(x.float(), cos, sin), exact.float())
 
 
-def test_silu_mul_is_its_formula() -> None:
-    gate, up = randn(8, 20).double(), randn(8, 20, seed=1).double()
+def test_silu_mul_is_its_formula(kernels: Kernels, device: torch.device) -> None:
+    gate, up = (randn(8, 20, seed=seed, device=device).double() for seed in (0, 1))
     exact = gate / (1 + (-gate).exp()) * up
-    given = KERNELS.silu_mul(torch.cat((gate, up), -1).float())
+    given = kernels.silu_mul(torch.cat((gate, up), -1).float())
     torch.testing.assert_close(given, exact.float())
 
 
-def test_embedding_takes_rows_of_the_table() -> None:
-    table = randn(10, 4).bfloat16()
-    assert torch.equal(KERNELS.embedding(torch.tensor([3, 0]), table), table[[3, 0]].float())
+def test_embedding_takes_rows_of_the_table(kernels: Kernels, device: torch.device) -> None:
+    table = randn(10, 4, device=device).bfloat16()
+    ids = torch.tensor([3, 0], device=device)
+    assert torch.equal(kernels.embedding(ids, table), table[[3, 0]].float())
 
 
 def random_batch(cache: KVCache, lengths: list[tuple[int, int]]) -> Batch:
@@ -71,14 +94,16 @@ def random_batch(cache: KVCache, lengths: list[tuple[int, int]]) -> Batch:
         starts.append(len(positions))
         tables.append(table)
     most = max(map(len, tables))
+    padded = [table + [0] * (most - len(table)) for table in tables]
+    on = cache.storage.device
     return Batch(
-        token_ids=torch.zeros(len(positions), dtype=torch.int64),
-        positions=torch.tensor(positions),
-        slots=torch.tensor(slots),
-        query_starts=torch.tensor(starts),
-        context_lengths=torch.tensor([context for context, _ in lengths]),
-        block_tables=torch.tensor([table + [0] * (most - len(table)) for table in tables]),
-        logit_rows=torch.tensor(starts[1:]) - 1,
+        token_ids=torch.zeros(len(positions), dtype=torch.int64, device=on),
+        positions=torch.tensor(positions, device=on),
+        slots=torch.tensor(slots, device=on),
+        query_starts=torch.tensor(starts, device=on),
+        context_lengths=torch.tensor([context for context, _ in lengths], device=on),
+        block_tables=torch.tensor(padded, device=on),
+        logit_rows=torch.tensor(starts[1:], device=on) - 1,
     )
 
 
@@ -93,19 +118,19 @@ def random_batch(cache: KVCache, lengths: list[tuple[int, int]]) -> Batch:
     ],
 )
 def test_attention_is_softmax_over_the_keys_so_far(
-    heads: tuple[int, int], lengths: list[tuple[int, int]]
+    kernels: Kernels, device: torch.device, heads: tuple[int, int], lengths: list[tuple[int, int]]
 ) -> None:
     num_heads, num_kv_heads, head_dim = *heads, 16
-    cache = KVCache(storage=randn(1, 2, num_kv_heads, 200, 16, head_dim))
+    cache = KVCache(storage=randn(1, 2, num_kv_heads, 200, 16, head_dim, device=device))
     batch = random_batch(cache, lengths)
-    num_rows = KERNELS.padded_rows(batch.token_ids.shape[0])
-    query = randn(num_rows, num_heads, head_dim, seed=1)
-    plan = KERNELS.plan_attention(batch, cache, num_heads)
-    given = KERNELS.attend(query, cache.layer(0), plan, 0.25).view(num_rows, num_heads, head_dim)
+    num_rows = kernels.padded_rows(batch.token_ids.shape[0])
+    query = randn(num_rows, num_heads, head_dim, seed=1, device=device)
+    plan = kernels.plan_attention(batch, cache, num_heads)
+    given = kernels.attend(query, cache.layer(0), plan, 0.25).view(num_rows, num_heads, head_dim)
     for row, sequence in enumerate(
         s for s, (_, num_new) in enumerate(lengths) for _ in range(num_new)
     ):
-        seen = torch.arange(int(batch.positions[row]) + 1)
+        seen = torch.arange(int(batch.positions[row]) + 1, device=device)
         slots = batch.block_tables[sequence][seen // 16] * 16 + seen % 16
         for head in range(num_heads):
             keys, values = (
@@ -118,12 +143,14 @@ def test_attention_is_softmax_over_the_keys_so_far(
             )
 
 
-def test_keys_and_values_go_to_their_slots_and_nowhere_else() -> None:
-    cache = KVCache(storage=torch.zeros(2, 2, 3, 10, 4, 16))
+def test_keys_and_values_go_to_their_slots_and_nowhere_else(
+    kernels: Kernels, device: torch.device
+) -> None:
+    cache = KVCache(storage=torch.zeros(2, 2, 3, 10, 4, 16, device=device))
     batch = random_batch(cache, [(6, 6), (9, 1)])
-    plan = KERNELS.plan_attention(batch, cache, 3)
-    key, value = randn(8, 3, 16), randn(8, 3, 16, seed=1)
-    KERNELS.write_kv(key, value, cache.layer(1), plan)
+    plan = kernels.plan_attention(batch, cache, 3)
+    key, value = (randn(8, 3, 16, seed=seed, device=device) for seed in (0, 1))
+    kernels.write_kv(key, value, cache.layer(1), plan)
     for written, rows in zip(cache.layer(1), (key, value), strict=True):
         at_slots = written.reshape(3, 40, 16)[:, batch.slots].transpose(0, 1)
         assert torch.equal(at_slots, rows[:7])
@@ -131,11 +158,11 @@ def test_keys_and_values_go_to_their_slots_and_nowhere_else() -> None:
     assert cache.storage[0].count_nonzero() == 0
 
 
-def test_what_overflows_is_stored_finite() -> None:
-    cache = KVCache(storage=torch.zeros(1, 2, 1, 2, 4, 16, dtype=torch.float16))
-    plan = KERNELS.plan_attention(random_batch(cache, [(1, 1)]), cache, 1)
-    rows = torch.full((8, 1, 16), 1e9)
-    KERNELS.write_kv(rows, -rows, cache.layer(0), plan)
+def test_what_overflows_is_stored_finite(kernels: Kernels, device: torch.device) -> None:
+    cache = KVCache(storage=torch.zeros(1, 2, 1, 2, 4, 16, dtype=torch.float16, device=device))
+    plan = kernels.plan_attention(random_batch(cache, [(1, 1)]), cache, 1)
+    rows = torch.full((8, 1, 16), 1e9, device=device)
+    kernels.write_kv(rows, -rows, cache.layer(0), plan)
     assert cache.storage.isfinite().all()
     assert cache.storage.abs().max() == torch.finfo(torch.float16).max
 

@@ -10,10 +10,12 @@ from services.worker.layers.rotary import RotaryTable
 from services.worker.model_config import ModelConfig
 
 
-def test_the_angles_are_positions_times_falling_frequencies(checkpoints: Path) -> None:
+def test_the_angles_are_positions_times_falling_frequencies(
+    checkpoints: Path, device: torch.device
+) -> None:
     config = ModelConfig.read(checkpoints / "fmo-l0")
     positions = torch.tensor([0, 1, 7, 511])
-    cos, sin = RotaryTable(config, torch.device("cpu"))(positions)
+    cos, sin = (part.cpu() for part in RotaryTable(config, device)(positions.to(device)))
     assert cos.shape == sin.shape == (4, 1, config.head_dim)
     half = config.head_dim // 2
     frequencies = config.rope_theta ** (-torch.arange(half).double() / half)

@@ -14,7 +14,6 @@ from services.worker.models import load_model
 from tests.services.worker import tiny_llama
 from tests.services.worker.paged_sequences import PagedSequences
 
-CPU = torch.device("cpu")
 TOLERANCES = {torch.float32: 2e-4, torch.float16: 0.03, torch.bfloat16: 0.15}
 
 
@@ -27,16 +26,16 @@ def greedy_agrees(made: list[int], expected: list[int], margins: list[float], le
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("name", ["fmo-l0", "fmo-l1", "fmo-l2"])
 def test_friendli_checkpoints_give_their_golden_results(
-    checkpoints: Path, name: str, dtype: torch.dtype
+    checkpoints: Path, name: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    model = load_model(checkpoints / name, device=CPU, dtype=dtype)
+    model = load_model(checkpoints / name, device=device, dtype=dtype)
     sequences = PagedSequences(model)
     golden = json.loads((checkpoints / name / "golden.json").read_text())
     cases = [case for case in golden["cases"] if case["mode"] == "weight_only"]
     assert cases
     for case in cases:
         logits, made = sequences.greedy(case["prompt"], len(case["greedy"]))
-        difference = (logits - torch.tensor(case["first_logits"])).abs().max()
+        difference = (logits.cpu() - torch.tensor(case["first_logits"])).abs().max()
         assert difference < TOLERANCES[dtype]
         least = 0.0 if dtype == torch.float32 else 2 * TOLERANCES[dtype]
         assert greedy_agrees(made, case["greedy"], case["margins"], least)
@@ -66,26 +65,26 @@ def oracle_of(folder: Path) -> LlamaForCausalLM:
 )
 @torch.inference_mode()
 def test_unquantised_checkpoints_equal_transformers(
-    tmp_path: Path, changes: dict[str, Any]
+    tmp_path: Path, changes: dict[str, Any], device: torch.device
 ) -> None:
     folder = tiny_llama.write(tmp_path, **changes)
     oracle = oracle_of(folder)
-    sequences = PagedSequences(load_model(folder, device=CPU, dtype=torch.float32))
+    sequences = PagedSequences(load_model(folder, device=device, dtype=torch.float32))
     for num_prompt in (1, 7, 40, 300):
         ids = torch.arange(num_prompt) * 7 % 96
         logits, made = sequences.greedy(ids.tolist(), 12)
         for token in [None, *made[:-1]]:
             ids = ids if token is None else torch.cat((ids, torch.tensor([token])))
         expected = oracle(ids[None]).logits[0]
-        assert (logits - expected[num_prompt - 1]).abs().max() < 1e-4
+        assert (logits.cpu() - expected[num_prompt - 1]).abs().max() < 1e-4
         assert made == expected[num_prompt - 1 :].argmax(-1).tolist()
 
 
-def test_a_sharded_checkpoint_is_the_same_model(tmp_path: Path) -> None:
+def test_a_sharded_checkpoint_is_the_same_model(tmp_path: Path, device: torch.device) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     results = [
-        PagedSequences(load_model(folder, device=CPU, dtype=None)).greedy([5, 6, 7], 8)
+        PagedSequences(load_model(folder, device=device, dtype=None)).greedy([5, 6, 7], 8)
         for folder in (
             tiny_llama.write(tmp_path / "one"),
             tiny_llama.write_sharded(tmp_path / "two"),

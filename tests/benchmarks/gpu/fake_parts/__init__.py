@@ -1,0 +1,1 @@
+"""Parts that do what real ones may do."""
