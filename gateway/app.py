@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
 
 import structlog
 
+from gateway.admin import GatewayAdmin
 from gateway.assembly import CLOSE_GRACE_S, Gateway
 from gateway.config import GatewaySettings
 from gateway.openai.app import create_app
 from gateway.openai.server import serve_http
 from octavo.metrics import MetricsServer
 from octavo.ready_file import write_ready_file
-from octavo.rpc.server import wait_for_shutdown
+from octavo.rpc.admin import administered
+from octavo.rpc.shutdown import Shutdown
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BoundPorts:
-    """The ports that a gateway listens on."""
-
-    http_port: int
-    grpc_port: int
-    metrics_port: int
-
-
 async def run(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; OSError where a port is in use."""
+    """Serves until SIGTERM, SIGINT or an operator's call, then drains; OSError for a busy port."""
     gateway = Gateway(settings)
+    shutdown = Shutdown()
+    admin = GatewayAdmin(gateway.generation, gateway.admission)
     async with (
+        administered(settings.admin_address, "gateway", admin, shutdown) as admin_port,
         gateway.serving() as grpc_port,
         _http_and_metrics(gateway, settings) as (http, metrics),
     ):
-        ports = BoundPorts(http_port=http, grpc_port=grpc_port, metrics_port=metrics)
-        log.info("listening", host=settings.host, **asdict(ports))
-        write_ready_file(settings.ready_file, **asdict(ports))
-        await wait_for_shutdown()
+        ports = {"http_port": http, "grpc_port": grpc_port, "metrics_port": metrics, **admin_port}
+        log.info("listening", host=settings.host, **ports)
+        write_ready_file(settings.ready_file, **ports)
+        await shutdown.wait()
         await gateway.drain()
 
 
@@ -63,4 +59,4 @@ async def _http_and_metrics(
         finally:
             await http.close(CLOSE_GRACE_S)
     finally:
-        metrics.close()
+        await asyncio.to_thread(metrics.close)

@@ -104,7 +104,7 @@ class Gateway:
                 await self.admission.wait_until_idle()
         except TimeoutError:
             log.warning("drain limit reached", open=self.admission.num_requests)
-        self.generation.end_all(_drained())
+        self.generation.open.end_all(_drained())
 
     async def _report_readiness(self) -> None:
         """Keeps grpc.health.v1 equal to is_ready."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from octavo.admin_address import ADMIN_ADDRESS_HELP, AdminAddress
 from octavo.client.addresses import parse_target
 from octavo.logs import LogFormat, LogLevel
 from octavo.settings import ProcessSettings
@@ -70,6 +71,7 @@ class GatewaySettings(ProcessSettings):
     )
     docs: bool = Field(default=True, description="Whether the HTTP API describes itself at /docs.")
     reflection: bool = Field(default=True, description="Whether gRPC server reflection is served.")
+    admin_address: AdminAddress | None = Field(default=None, description=ADMIN_ADDRESS_HELP)
     ready_file: Path | None = Field(
         default=None,
         description="File that receives the bound ports as JSON once all listeners are up.",

@@ -7,7 +7,6 @@ the end itself) leaves through `OutputStream.close`, which ends it everywhere.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +17,7 @@ from gateway.events import Accepted, Event, Finished, FinishReason, Usage
 from gateway.metrics import GatewayMetrics
 from gateway.model_card import Capabilities, ModelCard
 from gateway.model_checks import check_against_model
+from gateway.open_generations import OpenGenerations
 from gateway.output_stream import OutputStream
 from gateway.preparation import Prepared, prepare
 from gateway.request import GenerationRequest
@@ -27,7 +27,7 @@ from gateway.token_table import TokenTables
 from gateway.validation import check_request, input_bytes
 from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.client.worker import WorkerClient
-from octavo.errors import OctavoError
+from octavo.rpc.admin import OpenRequest
 from octavo.rpc.request_id import bind_request_id
 
 
@@ -47,9 +47,7 @@ class Generation:
         self._capabilities = capabilities
         self._metrics = metrics
         self._tables = TokenTables()
-        self._open: set[OutputStream] = set()
-        self._end: OctavoError | None = None
-        self._ended = asyncio.Event()
+        self.open = OpenGenerations()
 
     async def generate(
         self, request: GenerationRequest, cancellation: Cancellation | None = None
@@ -64,7 +62,7 @@ class Generation:
         with current_record().noting_failures() as record:
             model = self._validated(request)
             record.model = model.name
-            with self._admission.admit(input_bytes(request), num_outputs=request.sampling.n or 1):
+            with self._admitted(request, cancellation):
                 tokenizer = self._routing.tokenizer(model)
                 preparing = prepare(request, model, tokenizer, self._tables)
                 prepared = await cancellation.interrupt(preparing)
@@ -76,7 +74,7 @@ class Generation:
                 worker = self._routing.worker(model, tokenizer.description.fingerprint)
                 times = self._metrics.delta_times(model.name, request.arrived_at)
                 with self._submitted(request, prepared, model, worker, tokenizer) as stream:
-                    cancellation.when_asked(stream.cancel)
+                    cancellation.when_asked(stream.end_early)
                     async for event in stream.events:
                         record.note(event)
                         times.note(event)
@@ -94,24 +92,22 @@ class Generation:
         """Whether a request can be served now."""
         return not self._admission.is_draining and self._routing.is_ready()
 
-    def end_all(self, error: OctavoError) -> None:
-        """Ends what is still open with `error`, for good."""
-        self._end = error
-        self._ended.set()
-        for stream in list(self._open):
-            stream.fail(error)
-
-    async def until_ended(self) -> OctavoError:
-        """Waits for `end_all`; its error."""
-        await self._ended.wait()
-        assert self._end is not None
-        return self._end
-
     def _validated(self, request: GenerationRequest) -> ModelCard:
         check_request(request, max_prompt_bytes=self._capabilities.max_prompt_bytes)
         model = self._routing.model(request.model)
         check_against_model(request, model)
         return model
+
+    @contextmanager
+    def _admitted(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[None]:
+        """Holds a place for the request, and makes it known to the operator."""
+        num_outputs = request.sampling.n or 1
+        known = OpenRequest(request_id=request.request_id, began_at=request.arrived_at)
+        with (
+            self._admission.admit(input_bytes(request), num_outputs=num_outputs),
+            self.open.holding(known, cancellation),
+        ):
+            yield
 
     @contextmanager
     def _submitted(
@@ -126,12 +122,10 @@ class Generation:
         submission = submissions.resolve(request, prepared, model)
         plan = submissions.plan(request, prepared, submission, model)
         stream = OutputStream(plan, tokenizer)
-        self._open.add(stream)
         try:
             stream.opened(worker.submit(submission, stream))
             yield stream
         finally:
-            self._open.discard(stream)
             stream.close()
             num_tokens = (len(prepared.prompt_ids), stream.num_completion_tokens)
             current_record().count_tokens(*num_tokens)

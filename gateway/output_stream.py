@@ -105,6 +105,13 @@ class OutputStream:
         self._run.cancel()
         self._after(SETTLE_S, self._cancel_here)
 
+    def end_early(self, error: OctavoError | None) -> None:
+        """Cancels the request, or fails it where there is an error."""
+        if error is None:
+            self.cancel()
+        else:
+            self.fail(error)
+
     def close(self) -> None:
         """Ends everything wherever it still runs. Comes last, whatever happened."""
         for timer in self._timers:

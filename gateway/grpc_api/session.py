@@ -90,7 +90,7 @@ class Session:
 
     async def _end_with_server(self) -> None:
         """A session that is idle when the server ends is told so."""
-        self._failure = await self._generation.until_ended()
+        self._failure = await self._generation.open.until_ended()
         await self._generations()
         await self._written.put(None)
 

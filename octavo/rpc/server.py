@@ -1,10 +1,7 @@
-"""The gRPC server that every process runs: services, health that follows, reflection, signals."""
+"""The gRPC server that every process runs: services, health that follows, reflection."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -81,21 +78,6 @@ class RpcServer:
         """Says NOT_SERVING, refuses new calls, gives open ones `grace_s`, then ends the rest."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
-
-
-async def wait_for_shutdown() -> None:
-    """Returns at the first SIGTERM or SIGINT; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-
-    def on_signal() -> None:
-        if asked.is_set():
-            os._exit(1)
-        asked.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    await asked.wait()
 
 
 def _options(reuse_port: bool, max_connection_age_ms: int | None) -> list[tuple[str, Any]]:

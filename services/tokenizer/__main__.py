@@ -12,9 +12,12 @@ from octavo.errors import OctavoError
 from octavo.logs import configure_logs
 from octavo.metrics import MetricsServer
 from octavo.ready_file import write_ready_file
-from octavo.rpc.server import RpcServer, wait_for_shutdown
+from octavo.rpc.admin import administered
+from octavo.rpc.server import RpcServer
+from octavo.rpc.shutdown import Shutdown
 from octavo.settings import fail
 from octavo.v1 import tokenizer_pb2_grpc
+from services.tokenizer.admin import TokenizerAdmin
 from services.tokenizer.config import PROGRAM, TokenizerSettings
 from services.tokenizer.metrics import TokenizerMetrics
 from services.tokenizer.server import TOKENIZER_SERVICE, TokenizerService
@@ -26,10 +29,43 @@ _LAST_CALLS_S = 1.0
 
 
 async def serve(settings: TokenizerSettings) -> None:
-    """Serves until the first signal, then lets open calls finish."""
+    """Serves until the first signal or an operator's call, then lets open calls finish."""
     metrics = TokenizerMetrics()
     service = TokenizerService(settings, metrics)
-    server = RpcServer(
+    server = _server(settings, service, metrics)
+    # First, since a port that is taken ends the process before anything else is open.
+    metrics_server = MetricsServer.start(metrics.registry, settings.host, settings.metrics_port)
+    try:
+        await _serve_and_drain(settings, service, server, metrics_server.port)
+    finally:
+        await server.stop(_LAST_CALLS_S)
+        await service.close()
+        await asyncio.to_thread(metrics_server.close)
+    log.info("stopped")
+
+
+async def _serve_and_drain(
+    settings: TokenizerSettings, service: TokenizerService, server: RpcServer, metrics_port: int
+) -> None:
+    shutdown = Shutdown()
+    admin = TokenizerAdmin(service)
+    async with administered(settings.admin_address, "tokenizer", admin, shutdown) as admin_port:
+        port = await server.start()
+        await service.start()
+        await server.set_serving(True)
+        log.info("serving", address=f"{settings.host}:{port}", model=str(settings.model))
+        ports = {"port": port, "metrics_port": metrics_port, **admin_port}
+        write_ready_file(settings.ready_file, **ports)
+        await shutdown.wait()
+        log.info("draining", open=service.num_open, limit_s=settings.drain_limit_s)
+        await server.set_serving(False)
+        await service.drain(settings.drain_limit_s)
+
+
+def _server(
+    settings: TokenizerSettings, service: TokenizerService, metrics: TokenizerMetrics
+) -> RpcServer:
+    return RpcServer(
         address=f"{settings.host}:{settings.port}",
         services={
             TOKENIZER_SERVICE: lambda grpc_server: (
@@ -38,23 +74,6 @@ async def serve(settings: TokenizerSettings) -> None:
         },
         observe=metrics.call,
     )
-    # First, since a port that is taken ends the process before anything else is open.
-    metrics_server = MetricsServer.start(metrics.registry, settings.host, settings.metrics_port)
-    try:
-        port = await server.start()
-        await service.start()
-        await server.set_serving(True)
-        log.info("serving", address=f"{settings.host}:{port}", model=str(settings.model))
-        write_ready_file(settings.ready_file, port=port, metrics_port=metrics_server.port)
-        await wait_for_shutdown()
-        log.info("draining", limit_s=settings.drain_limit_s)
-        await server.set_serving(False)
-        await service.drain(settings.drain_limit_s)
-    finally:
-        await server.stop(_LAST_CALLS_S)
-        await service.close()
-        await asyncio.to_thread(metrics_server.close)
-    log.info("stopped")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

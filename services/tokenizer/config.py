@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from octavo.admin_address import ADMIN_ADDRESS_HELP, AdminAddress
 from octavo.logs import LogFormat, LogLevel
 from octavo.settings import ProcessSettings
 
@@ -19,6 +20,7 @@ class TokenizerSettings(ProcessSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8002, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8282, ge=0, le=65535, description="Port for /metrics.")
+    admin_address: AdminAddress | None = Field(None, description=ADMIN_ADDRESS_HELP)
     ready_file: Path | None = Field(None, description="Gets the ports as JSON once they are bound.")
     threads: int = Field(2, ge=1, description="Threads that encode and decode.")
     max_text_bytes: int = Field(

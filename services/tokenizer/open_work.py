@@ -20,6 +20,11 @@ class OpenWork:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def num_open(self) -> int:
+        """Counts what is open."""
+        return self._num_open
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """Counts a call while it lasts."""

@@ -41,6 +41,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         config = TokenizerConfig.read(settings.model)
         self._settings = settings
         self._metrics = metrics
+        self.is_draining = False
         self._num_decoders = 0
         self._open = OpenWork()
         self._backend = load_backend(settings.model, config)
@@ -69,8 +70,14 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         if self._runner is not None:
             await self._runner.start()
 
+    @property
+    def num_open(self) -> int:
+        """Counts the calls and decoders that are open."""
+        return self._open.num_open
+
     async def drain(self, limit_s: float) -> None:
         """Returns once no call and no decoder is open, or after `limit_s`."""
+        self.is_draining = True
         await self._open.finished(limit_s)
 
     async def close(self) -> None:

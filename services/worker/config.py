@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from octavo.admin_address import ADMIN_ADDRESS_HELP, AdminAddress
 from octavo.logs import LogFormat, LogLevel
 from octavo.settings import ProcessSettings
 
@@ -28,6 +29,7 @@ class WorkerSettings(ProcessSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8003, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8283, ge=0, le=65535, description="Port for /metrics.")
+    admin_address: AdminAddress | None = Field(None, description=ADMIN_ADDRESS_HELP)
     ready_file: Path | None = Field(None, description="Gets the ports as JSON once they are bound.")
     threads: int = Field(
         0,

@@ -186,6 +186,17 @@ class Group:
         """Ends requests early; unknown keys are ignored: their end is on the way."""
         self._cancel_in_engine(self._open.engine_keys(attachment, keys))
 
+    def open_requests(self) -> list[tuple[str, float]]:
+        """Ids and beginnings (time.monotonic()) of what is open, oldest first."""
+        return self._open.requests()
+
+    def abort(self, request_id: str, error: OctavoError) -> int:
+        """Ends with `error` the requests that have exactly this id; how many they were."""
+        engine_keys = self._open.keys_of(request_id)
+        self._cancel_in_engine(engine_keys)
+        self._deliver(self._open.end(engine_keys, error))
+        return len(engine_keys)
+
     async def drain(self, limit_s: float) -> None:
         """Refuses new requests, lets open ones finish within the limit, ends the rest."""
         self._draining = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class _Entry(Generic[Owner]):
     owner: Owner
     key: int  # the owner's name for the request
     request_id: str  # its client's
+    began_at: float  # time.monotonic()
 
 
 class OpenRequests(Generic[Owner]):
@@ -53,7 +55,7 @@ class OpenRequests(Generic[Owner]):
                 metadata={"field": "submit.key", "value": str(key)},
             )
         engine_key = next(self._next_key)
-        self._entries[engine_key] = _Entry(owner, key, request_id)
+        self._entries[engine_key] = _Entry(owner, key, request_id, time.monotonic())
         self._engine_keys[owner][key] = engine_key
         return engine_key
 
@@ -87,13 +89,23 @@ class OpenRequests(Generic[Owner]):
         self._on_change()
         return dropped
 
+    def requests(self) -> list[tuple[str, float]]:
+        """Ids and beginnings (time.monotonic()) of all requests, oldest first."""
+        return [(entry.request_id, entry.began_at) for entry in self._entries.values()]
+
+    def keys_of(self, request_id: str) -> list[int]:
+        """The engine's keys for the requests that have exactly this id: owners may share one."""
+        return [key for key, entry in self._entries.items() if entry.request_id == request_id]
+
     def end_all(self, error: OctavoError) -> Mapping[Owner, Items]:
         """Closes every request; the items that tell the owners why."""
-        items = [
-            worker_pb2.RunItem(key=engine_key, error=run_error(error))
-            for engine_key in self._entries
-        ]
-        return self.route(items)
+        return self.end([*self._entries], error)
+
+    def end(self, engine_keys: list[int], error: OctavoError) -> Mapping[Owner, Items]:
+        """Closes these requests; the items that tell the owners why."""
+        return self.route(
+            [worker_pb2.RunItem(key=key, error=run_error(error)) for key in engine_keys]
+        )
 
     def _close(self, last: worker_pb2.RunItem) -> None:
         entry = self._entries.pop(last.key)

@@ -12,9 +12,12 @@ import structlog
 from octavo.fingerprint import checkpoint_fingerprint, tokenizer_fingerprint
 from octavo.metrics import MetricsServer, process_registry
 from octavo.ready_file import write_ready_file
-from octavo.rpc.server import RpcServer, wait_for_shutdown
+from octavo.rpc.admin import administered
+from octavo.rpc.server import RpcServer
+from octavo.rpc.shutdown import Shutdown
 from octavo.v1 import worker_pb2_grpc
 from services.worker.config import WorkerSettings
+from services.worker.front.admin import GroupAdmin
 from services.worker.front.description import Served
 from services.worker.front.generation import GenerationConfig
 from services.worker.front.group import Group
@@ -30,7 +33,7 @@ LAST_WORDS_S = 1.0  # for streams to read why they end
 
 
 async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+    """Serves until SIGTERM, SIGINT or an operator's call, then drains.
 
     Raises AddressInUseError for a busy port, GroupFailedError when the ranks cannot be started.
     """
@@ -52,24 +55,27 @@ async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
         },
     )
     metrics = MetricsServer.start(registry, settings.host, settings.metrics_port)
+    shutdown = Shutdown()
+    admin = administered(settings.admin_address, "worker", GroupAdmin(group), shutdown)
     try:
-        port = await server.start()
-        _announce(settings, port, metrics.port)
-        await _run(group, settings.drain_limit_s)
+        async with admin as admin_port:
+            port = await server.start()
+            _announce(settings, {"port": port, "metrics_port": metrics.port, **admin_port})
+            await _run(group, shutdown, settings.drain_limit_s)
     finally:
         await server.stop(LAST_WORDS_S)
         await asyncio.to_thread(metrics.close)
 
 
-async def _run(group: Group, drain_limit_s: float) -> None:
-    """Keeps the ranks alive until a signal, then drains; raises what ends the group before."""
+async def _run(group: Group, shutdown: Shutdown, drain_limit_s: float) -> None:
+    """Keeps the ranks alive until asked to end, then drains; raises what ends them before."""
     running = asyncio.create_task(group.run())
-    asked = asyncio.create_task(wait_for_shutdown())
+    asked = asyncio.create_task(shutdown.wait())
     try:
         await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
-        log.info("draining", limit_s=drain_limit_s)
+        log.info("draining", open=group.num_requests, limit_s=drain_limit_s)
         await group.drain(drain_limit_s)
     finally:
         asked.cancel()
@@ -137,11 +143,6 @@ def launch_command(num_ranks: int, rank_module: str) -> list[str]:
     return [*launch, *options, "--run-id", f"octavo-{os.getpid()}"]
 
 
-def _announce(settings: WorkerSettings, port: int, metrics_port: int) -> None:
-    log.info(
-        "listening",
-        address=f"{settings.host}:{port}",
-        metrics=f"http://{settings.host}:{metrics_port}/metrics",
-        model=settings.served_name,
-    )
-    write_ready_file(settings.ready_file, port=port, metrics_port=metrics_port)
+def _announce(settings: WorkerSettings, ports: dict[str, int]) -> None:
+    log.info("listening", host=settings.host, model=settings.served_name, **ports)
+    write_ready_file(settings.ready_file, **ports)

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from octavo.errors import FailedPreconditionError
+from octavo.errors import AbortedError, FailedPreconditionError
 from octavo.v1 import worker_pb2
 from services.worker.front import group as group_file
+from services.worker.front.admin import GroupAdmin
 from services.worker.front.attachment import Attachment
 from services.worker.front.generation import GenerationConfig
 from services.worker.front.group import NOT_SERVING, SERVING, STARTING, Group, GroupFailedError
@@ -177,6 +178,26 @@ async def test_a_request_goes_through_and_a_cancel_frees_its_block() -> None:
         item, load = await watched.next_item()
         assert item.finish.reason == worker_pb2.RUN_FINISH_REASON_CANCELLED
         assert load.kv_blocks_used == 0
+
+
+async def test_an_operator_aborts_by_the_whole_id() -> None:
+    async with running_group() as watched:
+        await watched.until_serving()
+        admin = GroupAdmin(watched.group)
+        for key in (1, 2):
+            submit = worker_pb2.Submit(
+                key=key, prompt_token_ids=[KEEP], request_id=f"req-{key}" + "0" * (key - 1)
+            )
+            watched.group.submit(watched.attachment, submit)
+            await watched.next_item()
+        assert [request.request_id for request in admin.open_requests()] == ["req-1", "req-20"]
+        assert (admin.num_open, admin.is_serving, admin.is_draining) == (2, True, False)
+        error = AbortedError("The operator said so.")
+        assert admin.abort("req-2", error) == 0
+        assert admin.abort("req-20", error) == 1
+        item, _ = await watched.next_item()
+        assert (item.key, item.error.code) == (2, error.code)
+        await watched.until(lambda: watched.group.load.kv_blocks_used == 1)
 
 
 async def test_a_gateway_that_goes_away_takes_its_requests_with_it() -> None:
