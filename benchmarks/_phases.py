@@ -104,7 +104,8 @@ class Stage:
 
     def open(self, door: str, rate: float, seconds: float, workload: Workload) -> Round:
         """One round of an open loop, `rate` requests a second."""
-        arrivals = poisson_arrivals(rate, seconds) or [0.0]
+        times = itertools.takewhile(lambda at: at < seconds, poisson_arrivals(rate))
+        arrivals = list(times) or [0.0]
         samples, usage = self._phase(
             door, lambda way_in: open_loop(way_in, workload.jobs(), arrivals)
         )

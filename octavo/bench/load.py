@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from octavo.bench.doors import Door
 from octavo.bench.sample import Sample
@@ -31,8 +31,10 @@ async def _client(door: Door, jobs: Iterator[Job], samples: list[Sample]) -> Non
         samples.append(await door.generate(job))  # noqa: PERF401 - shared with other clients
 
 
-async def open_loop(door: Door, jobs: Iterable[Job], arrivals: Sequence[float]) -> list[Sample]:
-    """Sends a job at each of `arrivals` (seconds from now); the samples in that order."""
+async def open_loop(door: Door, jobs: Iterable[Job], arrivals: Iterable[float]) -> list[Sample]:
+    """Sends a job at each of `arrivals` (seconds from now), until one of both is over; the samples
+    in that order.
+    """
     loop = asyncio.get_running_loop()
     start, pairs = loop.time(), zip(jobs, arrivals, strict=False)
     tasks: list[asyncio.Task[Sample]] = []
@@ -49,11 +51,10 @@ async def _sent(door: Door, job: Job, *, due_at: float) -> Sample:
     return sample
 
 
-def poisson_arrivals(rate: float, duration_s: float, seed: int = 0) -> list[float]:
-    """Arrival times in [0, duration_s): `rate` a second on average, independent of each other."""
+def poisson_arrivals(rate: float, seed: int = 0) -> Iterator[float]:
+    """Times without end, `rate` a second on average, each gap independent of all others."""
     rng = random.Random(seed)  # noqa: S311 - a load, no secret
-    arrivals, now = [], rng.expovariate(rate)
-    while now < duration_s:
-        arrivals.append(now)
+    now = 0.0
+    while True:
         now += rng.expovariate(rate)
-    return arrivals
+        yield now

@@ -24,7 +24,7 @@ def test_help_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFix
     assert "Exit statuses" in text
 
 
-@pytest.mark.parametrize("command", ["chat", "complete", "models", "completion"])
+@pytest.mark.parametrize("command", ["chat", "complete", "models", "bench", "completion"])
 def test_every_command_teaches_by_examples(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

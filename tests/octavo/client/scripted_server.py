@@ -96,6 +96,7 @@ class ScriptedServer(generation_pb2_grpc.GenerationServiceServicer):
         self.model = pb.Model(
             name="tiny",
             max_context_tokens=64,
+            vocabulary_size=96,
             chat=True,
             ready=True,
             eos_token_ids=[2],
