@@ -74,7 +74,7 @@ class LoadFlags:
 @app.command()
 @with_flag_groups
 def bench(*, load: LoadFlags, server: ServerFlags) -> int:
-    r"""Sends random prompts of 5 to 400 ids, and says how fast and how evenly the answers came.
+    """Sends random prompts of 5 to 400 ids, and says how fast and how evenly the answers came.
 
     \b
     Examples:

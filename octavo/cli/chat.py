@@ -12,7 +12,7 @@ from octavo.cli.answer_output import answer_output
 from octavo.cli.chat_loop import ChatLoop
 from octavo.cli.conversation import Conversation
 from octavo.cli.exit_status import OK
-from octavo.cli.flag_groups import SamplingFlags, ServerFlags, with_flag_groups
+from octavo.cli.flag_groups import SamplingFlags, ServerFlags, Verbose, with_flag_groups
 from octavo.errors import FailedPreconditionError, invalid_field
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -28,10 +28,11 @@ def chat(
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="How the model is to behave.")
     ] = None,
+    verbose: Verbose = False,
     sampling: SamplingFlags,
     server: ServerFlags,
 ) -> int:
-    r"""Talks with the model.
+    """Talks with the model.
 
     On a terminal it is a conversation: /help lists its commands, Ctrl-C stops an answer, Ctrl-D
     leaves. A question, or what is piped in, is answered once.
@@ -54,13 +55,13 @@ def chat(
                 raise FailedPreconditionError(
                     f"{model.name} has no chat template; octavo complete continues a text"
                 )
-            return ChatLoop(conversation, json=server.json, verbose=server.verbose).run(
+            return ChatLoop(conversation, json=server.json, verbose=verbose).run(
                 f"{model.name} at {client.address}"
             )
         content = sys.stdin.read().strip() if question is None else question
         if not content:
             raise invalid_field("the question", content, "an argument, or text on stdin")
-        with answer_output(json=server.json, verbose=server.verbose) as output:
+        with answer_output(json=server.json, verbose=verbose) as output:
             for event in conversation.ask(content):
                 output.show(event)
     return OK

@@ -10,7 +10,7 @@ import typer
 import octavo
 from octavo.cli.answer_output import answer_output
 from octavo.cli.exit_status import OK
-from octavo.cli.flag_groups import SamplingFlags, ServerFlags, with_flag_groups
+from octavo.cli.flag_groups import SamplingFlags, ServerFlags, Verbose, with_flag_groups
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -25,10 +25,11 @@ def complete(
     n: Annotated[
         int | None, typer.Option("-n", "--n", metavar="N", help="So many answers.")
     ] = None,
+    verbose: Verbose = False,
     sampling: SamplingFlags,
     server: ServerFlags,
 ) -> int:
-    r"""Continues a text, and prints the continuation as it comes.
+    """Continues a text, and prints the continuation as it comes.
 
     The model sees the text as it is; octavo chat asks it as an assistant.
 
@@ -44,7 +45,7 @@ def complete(
     text = sys.stdin.read() if prompt == "-" else prompt
     with (
         octavo.Client(server.address, timeout=server.timeout, retries=0) as client,
-        answer_output(json=server.json, verbose=server.verbose) as output,
+        answer_output(json=server.json, verbose=verbose) as output,
     ):
         for event in client.stream(text, n=n, **sampling.parameters()):
             output.show(event)

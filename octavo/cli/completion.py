@@ -19,7 +19,7 @@ def completion(
     context: typer.Context,
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="bash|zsh|fish")],
 ) -> int:
-    r"""Prints a script that completes commands and flags.
+    """Prints a script that completes commands and flags.
 
     \b
     Examples:

@@ -14,6 +14,10 @@ from octavo.client.defaults import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 
 T = TypeVar("T")
 
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print counts and times on stderr too.")
+]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerFlags:
@@ -30,9 +34,6 @@ class ServerFlags:
         typer.Option(metavar="SECONDS", show_default="600", help="Give up after so long."),
     ] = DEFAULT_TIMEOUT_S
     json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print counts and times on stderr too.")
-    ] = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ import octavo
 from octavo.cli.exit_status import OK, PIPE_CLOSED, USAGE, explanation, status_of
 from octavo.cli.usage_error import usage_problem
 
-COMMANDS = ("chat", "complete", "models", "bench", "serve", "completion")
+COMMANDS = ("chat", "complete", "models", "status", "bench", "serve", "completion")
 _EPILOG = """\
 Exit statuses: 0 ok, 1 refused or failed, 2 wrong usage, 3 no server reached, 4 timed out, 130
 interrupted. OCTAVO_ADDRESS names the server for every command.

@@ -12,6 +12,7 @@ import octavo
 from octavo.cli.answer_output import print_json
 from octavo.cli.exit_status import OK
 from octavo.cli.flag_groups import ServerFlags, with_flag_groups
+from octavo.cli.table import table
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -26,7 +27,7 @@ def models(
     *,
     server: ServerFlags,
 ) -> int:
-    r"""Lists the models that the server serves.
+    """Lists the models that the server serves.
 
     \b
     Examples:
@@ -40,7 +41,7 @@ def models(
         for model in found:
             print_json(dataclasses.asdict(model))
     elif name is None:
-        print("\n".join(_table(_HEADINGS, map(_row, found))))
+        print("\n".join(table(_HEADINGS, map(_row, found))))
     else:
         print("\n".join(_details(found[0])))
     return OK
@@ -61,9 +62,9 @@ def _row(model: octavo.Model) -> Sequence[str]:
 
 
 def _details(model: octavo.Model) -> Iterable[str]:
-    yield from _table(_HEADINGS, [_row(model)])
+    yield from table(_HEADINGS, [_row(model)])
     yield ""
-    yield from _table(
+    yield from table(
         ("LIMIT", ""),
         [
             (field.name.removeprefix("max_").replace("_", " "), str(limit))
@@ -74,12 +75,3 @@ def _details(model: octavo.Model) -> Iterable[str]:
     yield ""
     yield "ACCEPTS"
     yield from (f"  {path}" for path in model.capabilities.fields)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """Rows in columns as wide as their longest cell."""
-    lines = [headings, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        yield "  ".join(cells).rstrip()

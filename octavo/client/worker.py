@@ -70,6 +70,7 @@ class WorkerClient(Connection):
         super().__init__(address, WORKER_SERVICE, backoff=backoff)
         self.description: WorkerDescription | None = None
         self.load = Load()
+        self.num_generated_tokens = 0
         self._gateway_id = gateway_id
         self._keys = itertools.count(1)
         self._sinks: dict[int, ItemSink] = {}
@@ -123,6 +124,7 @@ class WorkerClient(Connection):
         raise UnavailableError("the worker ended its stream")
 
     def _deliver(self, message: pb.RunItem) -> None:
+        self.num_generated_tokens += len(message.token_ids)
         sink = self._sinks.get(message.key)
         if sink is None:  # closed here; the cancel is on its way
             return

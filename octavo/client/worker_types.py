@@ -132,6 +132,7 @@ class WorkerDescription:
 
     worker_id: str
     instance_id: str
+    ranks: int
     model: str
     max_context_tokens: int
     vocabulary_size: int

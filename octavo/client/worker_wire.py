@@ -80,6 +80,7 @@ def description_from_pb(worker: pb.GetWorkerResponse) -> WorkerDescription:
     return WorkerDescription(
         worker_id=worker.worker_id,
         instance_id=worker.instance_id,
+        ranks=worker.ranks,
         model=worker.model,
         max_context_tokens=worker.max_context_tokens,
         vocabulary_size=worker.vocabulary_size,

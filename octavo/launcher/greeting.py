@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from octavo.client.defaults import DEFAULT_ADDRESS
+from octavo.client.defaults import DEFAULT_ADDRESS, DEFAULT_METRICS_ADDRESS
 
 _QUESTION = "What is the capital of France?"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing binds here
@@ -21,9 +21,10 @@ _TEXT = """\
   gRPC     {grpc}               octavo.v1, with reflection and grpc.health.v1
   metrics  http://{metrics}/metrics
 
-Talk to it:
+Talk to it, and see how busy it is:
 
   {command} chat{address}
+  {command} status{metrics_address}
 
 Ask over HTTP:
 
@@ -53,6 +54,7 @@ def greeting(*, model: str, host: str, ports: dict[str, int], logs: str) -> str:
     http_body = {"model": model, "messages": messages, "temperature": 0, "stream": True}
     grpc_body = {"chat": {"messages": messages}, "sampling": {"temperature": 0}}
     grpc = _address(host, ports["grpc_port"])
+    metrics = _address(host, ports["metrics_port"])
     return _TEXT.format(
         model=model,
         logs=logs,
@@ -60,7 +62,10 @@ def greeting(*, model: str, host: str, ports: dict[str, int], logs: str) -> str:
         grpc=grpc,
         command=_command(),
         address="" if grpc == DEFAULT_ADDRESS else f" --address {grpc}",
-        metrics=_address(host, ports["metrics_port"]),
+        metrics_address=""
+        if metrics == DEFAULT_METRICS_ADDRESS
+        else f" --metrics-address {metrics}",
+        metrics=metrics,
         http_body=shlex.quote(json.dumps(http_body)),
         grpc_body=shlex.quote(json.dumps(grpc_body)),
         python=shlex.quote(sys.executable),
@@ -79,6 +84,11 @@ def _command() -> str:
     return (
         "octavo" if shutil.which("octavo") == ours else f"{shlex.quote(sys.executable)} -m octavo"
     )
+
+
+def _unless(flag: str, default: str, address: str) -> str:
+    """The flag that a command needs to find this server."""
+    return "" if address == default else f" {flag} {address}"
 
 
 def _address(host: str, port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sys
 import urllib.error
@@ -95,7 +96,8 @@ async def test_it_serves_reports_the_workers_load_and_drains(
             responses = aiter(call)
             await anext(responses)
             _, metrics = await get(gateway.metrics_port, "/metrics")
-            for name in ("kv_blocks_used", "requests_running"):
+            assert re.search(rf'generated_tokens_total{{worker="{worker.address}"}} [1-9]', metrics)
+            for name in ("kv_blocks_used", "requests_running", "ranks"):
                 assert f'octavo_worker_{name}{{worker="{worker.address}"}} 1.0' in metrics
             gateway.process.send_signal(signal.SIGTERM)
             last = [response async for response in responses][-1]

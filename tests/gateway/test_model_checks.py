@@ -38,6 +38,7 @@ MODEL = ModelCard(
 WORKER = WorkerDescription(
     worker_id="w",
     instance_id="1",
+    ranks=1,
     model="tiny",
     max_context_tokens=16,
     vocabulary_size=50,

@@ -27,6 +27,7 @@ class Worker:
         self.description = WorkerDescription(
             worker_id="w",
             instance_id="1",
+            ranks=1,
             model=model,
             max_context_tokens=8,
             vocabulary_size=9,

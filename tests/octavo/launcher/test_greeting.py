@@ -50,6 +50,10 @@ def test_the_chat_is_with_this_server() -> None:
     assert "octavo chat\n" in usual
 
 
+def test_the_status_is_of_this_server() -> None:
+    assert "octavo status --metrics-address 127.0.0.1:83\n" in _text()
+
+
 def test_an_address_of_all_interfaces_is_printed_as_one_that_can_be_called() -> None:
     assert gateway_address("0.0.0.0", PORTS) == "127.0.0.1:82"
     assert gateway_address("::", PORTS) == "[::1]:82"
