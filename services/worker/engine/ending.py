@@ -1,6 +1,8 @@
-"""When and how a request ends: the rules, one beside the other."""
+"""When and how an output or a request ends: the rules, one beside the other."""
 
 from __future__ import annotations
+
+from array import array
 
 from octavo.errors import (
     DeadlineExceededError,
@@ -8,39 +10,59 @@ from octavo.errors import (
     InvalidArgumentError,
     OctavoError,
 )
-from services.worker.engine.request import Request
+from services.worker.engine.sequence import Request, Sequence
 from services.worker.engine.step_output import Finish, FinishReason, Timings
-from services.worker.engine.step_result import NotDrawn
+from services.worker.engine.step_plan import Chunk
+from services.worker.engine.step_result import ChunkResult, NotDrawn
 
 
-def finish_by_content(request: Request, *, context_limit: int) -> Finish | None:
+def finish_by_content(sequence: Sequence, *, context_limit: int) -> Finish | None:
     """How the output ends because of the tokens that it has, or None while it goes on.
 
     Asked after every token, and once at submission: what was generated elsewhere may be complete.
     """
-    stop = _find_stop(request)
+    stop = _find_stop(sequence)
     if stop is not None:
         return stop
-    max_tokens = request.submission.max_tokens
-    if max_tokens is not None and request.num_generated >= max_tokens:
+    max_tokens = sequence.request.submission.max_tokens
+    if max_tokens is not None and sequence.num_generated >= max_tokens:
         return Finish(reason=FinishReason.LENGTH)
-    if len(request.token_ids) >= context_limit:
+    if len(sequence.token_ids) >= context_limit:
         return Finish(reason=FinishReason.CONTEXT_LENGTH)
     return None
 
 
-def _find_stop(request: Request) -> Finish | None:
+def take_forced(sequence: Sequence, *, context_limit: int) -> Finish | None:
+    """Append the forced ids; how they or what was generated before end the output, or None.
+
+    The forced ids after such an end are not taken.
+    """
+    finish = finish_by_content(sequence, context_limit=context_limit)
+    for token_id in sequence.request.submission.forced_ids[sequence.num_generated :]:
+        if finish is not None:
+            break
+        sequence.token_ids.append(token_id)
+        finish = finish_by_content(sequence, context_limit=context_limit)
+    return finish
+
+
+def _find_stop(sequence: Sequence) -> Finish | None:
     """The stop id or stop sequence that the output ends with, once it has its `min_tokens`."""
-    submission, num_generated = request.submission, request.num_generated
+    submission, num_generated = sequence.request.submission, sequence.num_generated
     if num_generated == 0 or num_generated < submission.min_tokens:
         return None
-    if request.token_ids[-1] in submission.stop_ids:
-        return Finish(reason=FinishReason.STOP, stop_id=request.token_ids[-1])
-    for index, sequence in enumerate(submission.stop_sequences):
-        length = len(sequence)
-        if length <= num_generated and request.token_ids[-length:] == sequence:
+    last = sequence.token_ids[-1]
+    if last in submission.stop_ids:
+        return Finish(reason=FinishReason.STOP, stop_id=last)
+    for index, stop in enumerate(submission.stop_sequences):
+        if stop[-1] == last and _is_end_of_output(sequence, stop):
             return Finish(reason=FinishReason.STOP, stop_sequence_index=index)
     return None
+
+
+def _is_end_of_output(sequence: Sequence, stop: array[int]) -> bool:
+    is_long_enough = len(stop) <= sequence.num_generated
+    return is_long_enough and sequence.token_ids[-len(stop) :] == stop
 
 
 def end_by_time(request: Request, now: float) -> Finish | OctavoError | None:
@@ -55,15 +77,28 @@ def end_by_time(request: Request, now: float) -> Finish | OctavoError | None:
         return Finish(reason=FinishReason.TIME_LIMIT)
     if deadline_at is not None and deadline_at <= now:
         return DeadlineExceededError(
-            f"The deadline passed after {request.num_generated} tokens of output.",
-            metadata={"field": "deadline_ms", "generated_tokens": str(request.num_generated)},
+            f"The deadline passed after {request.num_output_tokens} tokens of output.",
+            metadata={
+                "field": "deadline_ms",
+                "generated_tokens": str(request.num_output_tokens),
+            },
         )
     return None
 
 
-def not_drawn_error(request: Request, cause: NotDrawn) -> OctavoError:
-    """The error of a request for which no token could be drawn."""
-    position = len(request.token_ids)
+def find_error(chunk: Chunk, result: ChunkResult) -> OctavoError | None:
+    """Why a chunk did not give what was wanted of it, or None."""
+    if None in result.scores:
+        assert chunk.scoring is not None, "scores that nobody wanted"
+        row = chunk.scoring.first_row + result.scores.index(None)
+        return _not_drawn(NotDrawn.NOT_FINITE, chunk.start + row + 1)
+    for drawn in result.drawn:
+        if isinstance(drawn.token_id, NotDrawn):
+            return _not_drawn(drawn.token_id, chunk.end)
+    return None
+
+
+def _not_drawn(cause: NotDrawn, position: int) -> OctavoError:
     if cause is NotDrawn.NOTHING_ALLOWED:
         return InvalidArgumentError(
             f"The request's own rules forbid every token at position {position}.",

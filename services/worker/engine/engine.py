@@ -66,8 +66,8 @@ class Engine:
     def step(self) -> StepOutput:
         """Run one step. What the model raises is raised, and ends the engine."""
         plan = self._scheduler.schedule(self._clock())
-        token_ids = self._runner.run(plan)
-        items = self._scheduler.postprocess(token_ids, self._clock())
+        results = self._runner.run(plan)
+        items = self._scheduler.postprocess(results, self._clock())
         return StepOutput(items=items, load=self._scheduler.load)
 
 
@@ -78,12 +78,22 @@ def find_bad_ids(
     num_prompt_tokens = len(submission.prompt_ids)
     if num_prompt_tokens == 0:
         return _bad_ids("prompt_token_ids", "no ids", "at least 1 id")
-    if num_prompt_tokens + 1 > context_limit:
-        limit = f"at most {context_limit - 1} ids, so that 1 of {context_limit} is left for output"
-        return _bad_ids("prompt_token_ids", f"{num_prompt_tokens} ids", limit)
+    num_drawn = 0 if submission.max_tokens == 0 else 1
+    if num_prompt_tokens + num_drawn > context_limit:
+        limit = f"at most {context_limit - num_drawn} ids, so that {num_drawn} of {context_limit}"
+        return _bad_ids(
+            "prompt_token_ids", f"{num_prompt_tokens} ids", f"{limit} is left for output"
+        )
+    num_forced = len(submission.forced_ids)
+    if num_prompt_tokens + num_forced > context_limit:
+        limit = (
+            f"at most {context_limit - num_prompt_tokens} ids after {num_prompt_tokens} of prompt"
+        )
+        return _bad_ids("forced_token_ids", f"{num_forced} ids", limit)
     for field, token_ids in (
         ("prompt_token_ids", submission.prompt_ids),
         ("generated", submission.generated_ids),
+        ("forced_token_ids", submission.forced_ids),
     ):
         for extreme in (min(token_ids, default=0), max(token_ids, default=0)):
             if not 0 <= extreme < vocabulary_size:

@@ -1,4 +1,4 @@
-"""A request, as the engine sees it: token ids, never text."""
+"""What a request asks of the engine: token ids, never text."""
 
 from __future__ import annotations
 
@@ -52,19 +52,32 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LogprobOptions:
+    """Whose log probabilities are reported, and how many of the likeliest tokens beside each."""
+
+    generated: bool = False
+    prompt: bool = False  # from its second token on
+    top: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
     """What was asked for; never changes.
 
-    `generated_ids` were made elsewhere before and count as output. An output of fewer than
-    `min_tokens` does not stop. `expires_at` and `deadline_at` are on time.monotonic(): the first
-    ends the output with TIME_LIMIT, the second fails the request with DEADLINE_EXCEEDED.
+    Every output begins with `forced_ids`, taken instead of drawn. `generated_ids` were made
+    elsewhere before, forced ones among them, and are not reported again. Both count as output. An
+    output of fewer than `min_tokens` does not stop. With `max_tokens` 0 the prompt alone is
+    computed, for its log probabilities. `expires_at` and `deadline_at` are on time.monotonic(): the
+    first ends the outputs with TIME_LIMIT, the second fails the request with DEADLINE_EXCEEDED.
     """
 
     key: int  # unique in the engine
     request_id: str  # for logs
     prompt_ids: tuple[int, ...]
     generated_ids: tuple[int, ...] = ()
+    forced_ids: tuple[int, ...] = ()
     sampling: Sampling
+    logprobs: LogprobOptions = LogprobOptions()
     stop_ids: frozenset[int] = frozenset()
     stop_sequences: tuple[array[int], ...] = ()
     min_tokens: int = 0
@@ -73,59 +86,3 @@ class Submission:
     deadline_at: float | None = None
     priority: int = 0
     arrived_at: float  # time.monotonic()
-
-
-class Request:
-    """What has become of a submission. The scheduler alone changes it.
-
-    token_ids     [ prompt .................. | generated ...... ]
-                  [ computed ....... | pending ................. ]
-
-    Computed tokens have their keys and values in the blocks of `block_table`; pending ones have
-    not. A request that decodes has one pending token, the one drawn last.
-    """
-
-    def __init__(self, submission: Submission, *, arrival: int) -> None:
-        self.submission = submission
-        self.arrival = arrival  # counts submissions: who came first
-        self.token_ids = token_array((*submission.prompt_ids, *submission.generated_ids))
-        self.block_table: list[int] = []
-        self.num_computed = 0
-        self.num_preemptions = 0
-        self.is_running = False
-        self.is_reported = False  # whether its first item, which says `started`, was made
-        self.started_at: float | None = None
-        self.first_token_at: float | None = None
-        self.last_token_at: float | None = None
-
-    @property
-    def key(self) -> int:
-        """The submission's key."""
-        return self.submission.key
-
-    @property
-    def precedence(self) -> tuple[int, int]:
-        """Sorts requests: highest priority first, then who came first."""
-        return (-self.submission.priority, self.arrival)
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.submission.prompt_ids)
-
-    @property
-    def num_generated(self) -> int:
-        """Tokens of the output, those made elsewhere included."""
-        return len(self.token_ids) - self.num_prompt_tokens
-
-    @property
-    def num_pending(self) -> int:
-        """Tokens to compute before the next one can be drawn."""
-        return len(self.token_ids) - self.num_computed
-
-    def append(self, token_id: int, now: float) -> None:
-        """Take the token drawn as the next pending one."""
-        self.token_ids.append(token_id)
-        self.last_token_at = now
-        if self.first_token_at is None:
-            self.first_token_at = now

@@ -1,14 +1,20 @@
-"""Does what a step plan says: plan -> batch -> logits -> token ids."""
+"""Does what a step plan says: plan -> batch -> hidden states -> logits -> token ids."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from services.worker.batch import Batch
+from services.worker.engine.logprobs import token_logprobs
 from services.worker.engine.sampling import sample
-from services.worker.engine.step_plan import Chunk, StepPlan
-from services.worker.engine.step_result import NotDrawn
+from services.worker.engine.step_plan import Chunk, Draw, StepPlan
+from services.worker.engine.step_result import ChunkResult, Drawn, TokenLogprob
 from services.worker.models import Model
+
+# Rows whose logits exist at once while known tokens are scored: a prompt's would not fit.
+_SCORED_ROWS = 64
 
 
 class Runner:
@@ -20,8 +26,8 @@ class Runner:
         self._block_tokens = block_tokens
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> list[int | NotDrawn]:
-        """The ids drawn, in the order of plan.draws.
+    def run(self, plan: StepPlan) -> list[ChunkResult]:
+        """What each chunk of the plan gives.
 
         What the model raises is raised: then this rank has no state worth keeping.
         """
@@ -30,14 +36,58 @@ class Runner:
         batch = build_batch(
             plan, block_tokens=self._block_tokens, device=self._kv_cache.storage.device
         )
-        logits = self._model.forward(batch, self._kv_cache)  # [L, vocabulary] float32
-        draws = plan.draws
-        assert logits.shape[0] == len(draws), f"{len(draws)} rows wanted, {logits.shape[0]} given"
-        return sample(logits, draws)
+        hidden = self._model.hidden_states(batch, self._kv_cache)  # [L, hidden]
+        num_drawing = sum(1 for chunk in plan.chunks if chunk.draws)
+        drawn = iter(self._draw(plan, hidden[:num_drawing]))
+        scores = self._score(plan, hidden[num_drawing:])
+        return [
+            ChunkResult(
+                drawn=tuple(next(drawn) for _ in chunk.draws),
+                scores=tuple(next(scores) for _ in _scored_ids(chunk)),
+            )
+            for chunk in plan.chunks
+        ]
+
+    def _draw(self, plan: StepPlan, hidden: torch.Tensor) -> list[Drawn]:
+        """What each draw gives; hidden [chunks that draw, hidden]."""
+        draws = [draw for chunk in plan.chunks for draw in chunk.draws]
+        return draw_tokens(self._model.logits(hidden), draws) if draws else []
+
+    def _score(self, plan: StepPlan, hidden: torch.Tensor) -> Iterator[TokenLogprob | None]:
+        """The log probability of each scored token; hidden [scored tokens, hidden]."""
+        scored = [
+            (token_id, chunk.scoring.num_top_logprobs)
+            for chunk in plan.chunks
+            if chunk.scoring is not None
+            for token_id in chunk.scoring.token_ids
+        ]
+        for first in range(0, len(scored), _SCORED_ROWS):
+            tile = slice(first, first + _SCORED_ROWS)
+            token_ids, nums_top = zip(*scored[tile], strict=True)
+            yield from token_logprobs(self._model.logits(hidden[tile]), token_ids, nums_top)
+
+
+def draw_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Drawn]:
+    """What each draw gives on its row of logits [L, vocabulary] float32."""
+    token_ids = sample(logits, draws)
+    wanted = [
+        (row, token_id, draw.num_top_logprobs)
+        for row, (token_id, draw) in enumerate(zip(token_ids, draws, strict=True))
+        if draw.num_top_logprobs is not None and isinstance(token_id, int)
+    ]
+    logprobs: dict[int, TokenLogprob | None] = {}
+    if wanted:
+        rows, ids, nums_top = zip(*wanted, strict=True)
+        found = token_logprobs(logits[torch.tensor(rows, device=logits.device)], ids, nums_top)
+        logprobs = dict(zip(rows, found, strict=True))
+    return [Drawn(token_id, logprobs.get(row)) for row, token_id in enumerate(token_ids)]
 
 
 def build_batch(plan: StepPlan, *, block_tokens: int, device: torch.device) -> Batch:
-    """The tensors of a plan. Rows follow the chunks; a chunk that draws gives its last row."""
+    """The tensors of a plan. Rows follow the chunks.
+
+    Logits are wanted of the last row of each chunk that draws, then of the rows that score.
+    """
     chunks = plan.chunks
     lengths = torch.tensor([len(chunk.token_ids) for chunk in chunks])
     query_starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))  # [S + 1]
@@ -48,7 +98,6 @@ def build_batch(plan: StepPlan, *, block_tokens: int, device: torch.device) -> B
     positions = starts[sequence_of_row] + row_in_chunk
     block_tables = _pad_block_tables(chunks)
     blocks = block_tables[sequence_of_row, positions // block_tokens]
-    drawing = torch.tensor([chunk.draw is not None for chunk in chunks])
     return Batch(
         token_ids=token_ids.to(device),
         positions=positions.to(device),
@@ -56,7 +105,7 @@ def build_batch(plan: StepPlan, *, block_tokens: int, device: torch.device) -> B
         query_starts=query_starts.to(device),
         context_lengths=(starts + lengths).to(device),
         block_tables=block_tables.to(device),
-        logit_rows=(query_starts[1:][drawing] - 1).to(device),
+        logit_rows=_logit_rows(chunks, query_starts).to(device),
     )
 
 
@@ -65,3 +114,18 @@ def _pad_block_tables(chunks: tuple[Chunk, ...]) -> torch.Tensor:
     most = max(len(chunk.block_table) for chunk in chunks)
     rows = [chunk.block_table + (0,) * (most - len(chunk.block_table)) for chunk in chunks]
     return torch.tensor(rows)
+
+
+def _logit_rows(chunks: tuple[Chunk, ...], query_starts: torch.Tensor) -> torch.Tensor:
+    """[L] int64; query_starts [S + 1]."""
+    drawing = torch.tensor([bool(chunk.draws) for chunk in chunks])
+    rows = [query_starts[1:][drawing] - 1]
+    for chunk, start in zip(chunks, query_starts[:-1].tolist(), strict=True):
+        if chunk.scoring is not None:
+            first = start + chunk.scoring.first_row
+            rows.append(torch.arange(first, first + len(chunk.scoring.token_ids)))
+    return torch.cat(rows)
+
+
+def _scored_ids(chunk: Chunk) -> tuple[int, ...]:
+    return () if chunk.scoring is None else chunk.scoring.token_ids

@@ -14,26 +14,29 @@ higher priority takes the place of lower ones even if they run.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from octavo.errors import OctavoError
 from services.worker.engine.block_allocator import BlockAllocator
+from services.worker.engine.chunking import next_chunk
 from services.worker.engine.ending import (
     end_by_time,
+    find_error,
     finish_by_content,
-    not_drawn_error,
-    timings_of,
+    take_forced,
 )
 from services.worker.engine.engine_config import EngineConfig
-from services.worker.engine.request import Request, Submission, token_array
+from services.worker.engine.reporter import Reporter
+from services.worker.engine.request import Submission
+from services.worker.engine.sequence import Request, Sequence
 from services.worker.engine.step_output import Finish, FinishReason, Load, OutputItem
-from services.worker.engine.step_plan import Chunk, Draw, History, StepPlan
-from services.worker.engine.step_result import NotDrawn
+from services.worker.engine.step_plan import Chunk, StepPlan
+from services.worker.engine.step_result import ChunkResult, TokenLogprob
 from services.worker.engine.waiting_queue import WaitingQueue
 
 
 class Scheduler:
-    """All open requests: each is either in `waiting` or in `running`."""
+    """All open requests: each of their sequences is either in `waiting` or in `running`."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -41,10 +44,10 @@ class Scheduler:
         self.waiting = WaitingQueue(
             max_requests=config.max_waiting, max_prompt_tokens=config.max_waiting_prompt_tokens
         )
-        self.running: list[Request] = []  # ordered by precedence
+        self.running: list[Sequence] = []  # ordered by precedence
         self._requests: dict[int, Request] = {}
-        self._scheduled: list[tuple[Request, Chunk]] = []  # what the step under way does
-        self._items: list[OutputItem] = []  # what the next step reports
+        self._scheduled: list[tuple[Sequence, Chunk]] = []  # what the step under way does
+        self._reporter = Reporter()
         self._num_submissions = 0
         self._num_steps = 0
         self._num_preemptions = 0
@@ -53,7 +56,7 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would run or report anything."""
-        return bool(self._requests or self._items)
+        return bool(self._requests or self._reporter)
 
     @property
     def load(self) -> Load:
@@ -82,14 +85,25 @@ class Scheduler:
         request = Request(submission, arrival=self._num_submissions)
         self._num_submissions += 1
         self._requests[request.key] = request
-        self.waiting.add(request)
-        finish = finish_by_content(request, context_limit=self.config.context_limit)
-        if finish is not None:
-            self._end(request, finish, now)
+        self._begin(request, now)
+
+    def _begin(self, request: Request, now: float) -> None:
+        """Let its sequence wait, or end it where nothing is to be computed for it."""
+        sequence = Sequence(request)
+        request.sequences.append(sequence)
+        finish = take_forced(sequence, context_limit=self.config.context_limit)
+        sequence.finish_ahead = finish
+        self.waiting.add(sequence)
+        is_complete = sequence.num_reported == len(sequence.token_ids)
+        if finish is not None and is_complete and not self._has_prompt_to_score(sequence):
+            self._finish(sequence, finish, now)
+
+    def _has_prompt_to_score(self, sequence: Sequence) -> bool:
+        return sequence.request.awaits_prompt_logprobs and sequence.num_pending > 0
 
     def refuse(self, submission: Submission, error: OctavoError) -> None:
         """Report the error in the next step's items; the request is not taken."""
-        self._items.append(OutputItem(key=submission.key, error=error))
+        self._reporter.refuse(submission.key, error)
 
     def cancel(self, keys: Iterable[int], now: float) -> None:
         """End these requests; their blocks are free at once. Unknown keys have ended already."""
@@ -116,52 +130,52 @@ class Scheduler:
 
     def _grow(self) -> None:
         """Give every running request the block that its next token needs."""
-        for request in tuple(self.running):
-            while request.is_running and not self._allocate_for(request):
+        for sequence in tuple(self.running):
+            while sequence.is_running and not self._allocate_for(sequence):
                 self._preempt(self.running[-1])
 
-    def _allocate_for(self, request: Request) -> bool:
+    def _allocate_for(self, sequence: Sequence) -> bool:
         """Complete its block table for all of its tokens, if enough blocks are free."""
-        num_missing = self._num_missing_blocks(request)
+        num_missing = self._num_missing_blocks(sequence)
         if num_missing > self.allocator.num_free:
             return False
-        request.block_table += self.allocator.allocate(num_missing)
+        sequence.block_table += self.allocator.allocate(num_missing)
         return True
 
-    def _num_missing_blocks(self, request: Request) -> int:
-        return self.config.num_blocks_for(len(request.token_ids)) - len(request.block_table)
+    def _num_missing_blocks(self, sequence: Sequence) -> int:
+        return self.config.num_blocks_for(len(sequence.token_ids)) - len(sequence.block_table)
 
     def _admit(self, now: float) -> None:
         """Start waiting requests, in order, while the step has tokens left for them."""
         while len(self.waiting) > 0:
-            request = self.waiting.first
-            if self._num_tokens_before(request) >= self.config.max_step_tokens:
+            sequence = self.waiting.first
+            if self._num_tokens_before(sequence) >= self.config.max_step_tokens:
                 return
-            if not self._make_room(request):
+            if not self._make_room(sequence):
                 return
-            self.waiting.remove(request)
-            self._start(request, now)
+            self.waiting.remove(sequence)
+            self._start(sequence, now)
 
-    def _num_tokens_before(self, request: Request) -> int:
+    def _num_tokens_before(self, sequence: Sequence) -> int:
         """Tokens that the budget is dealt to before it: all decodes, and prompts that precede."""
         return sum(
             other.num_pending
             for other in self.running
-            if other.num_pending == 1 or other.precedence < request.precedence
+            if other.num_pending == 1 or other.precedence < sequence.precedence
         )
 
-    def _make_room(self, request: Request) -> bool:
+    def _make_room(self, sequence: Sequence) -> bool:
         """Whether it can start, once running requests of lower priority have made way for it.
 
         None makes way unless that is enough.
         """
         num_staying = len(self.running)
         num_free = self.allocator.num_free
-        while not self._has_room(request, num_staying, num_free):
+        while not self._has_room(sequence, num_staying, num_free):
             if num_staying == 0:
                 return False
             last = self.running[num_staying - 1]
-            if last.submission.priority >= request.submission.priority:
+            if last.request.submission.priority >= sequence.request.submission.priority:
                 return False
             num_staying -= 1
             num_free += len(last.block_table)
@@ -169,7 +183,7 @@ class Scheduler:
             self._preempt(self.running[-1])
         return True
 
-    def _has_room(self, request: Request, num_running: int, num_free: int) -> bool:
+    def _has_room(self, sequence: Sequence, num_running: int, num_free: int) -> bool:
         """Whether a place and blocks are left for it beside `num_running` others.
 
         One more block for each of them stays free: else it would start only to be preempted by
@@ -177,131 +191,106 @@ class Scheduler:
         """
         if num_running >= self.config.max_running:
             return False
-        return self._num_missing_blocks(request) + num_running <= num_free
+        return self._num_missing_blocks(sequence) + num_running <= num_free
 
-    def _start(self, request: Request, now: float) -> None:
-        allocated = self._allocate_for(request)
+    def _start(self, sequence: Sequence, now: float) -> None:
+        allocated = self._allocate_for(sequence)
+        request = sequence.request
         assert allocated, f"request {request.key} starts without blocks"
         if request.started_at is None:
             request.started_at = now
             self._recent_queue_ms = 1e3 * (now - request.submission.arrived_at)
-        request.is_running = True
-        bisect.insort(self.running, request, key=lambda other: other.precedence)
+        sequence.is_running = True
+        bisect.insort(self.running, sequence, key=lambda other: other.precedence)
 
-    def _preempt(self, request: Request) -> None:
+    def _preempt(self, sequence: Sequence) -> None:
         """Take its blocks away and let it wait; it will compute its tokens again."""
-        self._stop_running(request)
-        request.num_computed = 0
-        request.num_preemptions += 1
+        self._stop_running(sequence)
+        sequence.num_computed = 0
+        sequence.request.prompt_logprobs.clear()
+        sequence.request.num_preemptions += 1
         self._num_preemptions += 1
-        self.waiting.add(request)
+        self.waiting.add(sequence)
 
-    def _stop_running(self, request: Request) -> None:
-        self.running.remove(request)
-        request.is_running = False
-        self.allocator.release(request.block_table)
-        request.block_table = []
+    def _stop_running(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        sequence.is_running = False
+        self.allocator.release(sequence.block_table)
+        sequence.block_table = []
 
-    def _deal_budget(self) -> list[tuple[Request, Chunk]]:
+    def _deal_budget(self) -> list[tuple[Sequence, Chunk]]:
         """Decodes first, then chunks of prompts, until the step's tokens are spent."""
         budget = self.config.max_step_tokens
         scheduled = []
-        for request in sorted(self.running, key=lambda running: running.num_pending > 1):
-            count = min(request.num_pending, budget)
+        for sequence in sorted(self.running, key=lambda running: running.num_pending > 1):
+            count = min(sequence.num_pending, budget)
             if count == 0:
                 break
-            scheduled.append((request, _next_chunk(request, count)))
+            scheduled.append((sequence, next_chunk(sequence, count)))
             budget -= count
         return scheduled
 
     # postprocess
 
-    def postprocess(self, drawn: Sequence[int | NotDrawn], now: float) -> tuple[OutputItem, ...]:
-        """Take in what the step has drawn, in the order of the plan's draws; returns what is new
-        since the last step.
+    def postprocess(self, results: Iterable[ChunkResult], now: float) -> tuple[OutputItem, ...]:
+        """Take in what the plan's chunks gave, in their order; returns what is new since the last
+        step.
         """
-        remaining = iter(drawn)
-        for request, chunk in self._scheduled:
-            request.num_computed = chunk.end
-            if chunk.draw is not None:
-                self._take(request, next(remaining), now)
-            elif not request.is_reported:
-                self._report(request)
-        assert next(remaining, None) is None, "more ids than draws"
+        for (sequence, chunk), result in zip(self._scheduled, results, strict=True):
+            sequence.num_computed = chunk.end
+            self._take(sequence, chunk, result, now)
         self._scheduled = []
         if not self.running:
             self.allocator.check([])
-        items, self._items = tuple(self._items), []
-        return items
+        return self._reporter.take()
 
-    def _take(self, request: Request, token_id: int | NotDrawn, now: float) -> None:
-        if isinstance(token_id, NotDrawn):
-            self._end(request, not_drawn_error(request, token_id), now)
+    def _take(self, sequence: Sequence, chunk: Chunk, result: ChunkResult, now: float) -> None:
+        error = find_error(chunk, result)
+        if error is not None:
+            self._end(sequence.request, error, now)
             return
-        request.append(token_id, now)
-        finish = finish_by_content(request, context_limit=self.config.context_limit)
-        if finish is None:
-            self._report(request, (token_id,))
-        else:
-            self._end(request, finish, now, (token_id,))
+        request = sequence.request
+        logprobs = request.keep_prompt_logprobs(result.scores)
+        finish = sequence.finish_ahead if sequence.num_pending == 0 else None
+        for drawn in result.drawn:
+            assert isinstance(drawn.token_id, int), "seen above"
+            sequence.token_ids.append(drawn.token_id)
+            logprobs += () if drawn.logprob is None else (drawn.logprob,)
+            finish = finish_by_content(sequence, context_limit=self.config.context_limit)
+        token_ids = sequence.report(chunk.end + 1, now)
+        if finish is not None:
+            self._finish(sequence, finish, now, token_ids, logprobs)
+        elif token_ids or (request.may_start and not request.is_reported):
+            self._reporter.progress(sequence, token_ids, logprobs)
 
-    def _report(self, request: Request, token_ids: tuple[int, ...] = ()) -> None:
-        self._items.append(
-            OutputItem(key=request.key, token_ids=token_ids, started=not request.is_reported)
-        )
-        request.is_reported = True
+    def _end(self, request: Request, end: Finish | OctavoError, now: float) -> None:
+        """End all that is open of the request."""
+        if isinstance(end, Finish):
+            for sequence in tuple(request.sequences):
+                self._finish(sequence, end, now)
+            return
+        for sequence in tuple(request.sequences):
+            self._forget(sequence)
+        self._reporter.fail(request, end, now)
 
-    def _end(
+    def _finish(
         self,
-        request: Request,
-        end: Finish | OctavoError,
+        sequence: Sequence,
+        finish: Finish,
         now: float,
         token_ids: tuple[int, ...] = (),
+        logprobs: tuple[TokenLogprob, ...] = (),
     ) -> None:
-        """Forget the request, free what it holds, and report its end."""
-        del self._requests[request.key]
-        if request.is_running:
-            self._stop_running(request)
+        self._forget(sequence)
+        self._reporter.finish(sequence, finish, now, token_ids, logprobs)
+
+    def _forget(self, sequence: Sequence) -> None:
+        """Free what it holds, and the request's key with its last sequence."""
+        request = sequence.request
+        request.sequences.remove(sequence)
+        if not request.sequences:
+            del self._requests[request.key]
+        if sequence.is_running:
+            self._stop_running(sequence)
         else:
-            self.waiting.remove(request)
-        self._items.append(
-            OutputItem(
-                key=request.key,
-                token_ids=token_ids,
-                started=request.started_at is not None and not request.is_reported,
-                finish=end if isinstance(end, Finish) else None,
-                error=end if isinstance(end, OctavoError) else None,
-                timings=timings_of(request, now),
-            )
-        )
-
-
-def _next_chunk(request: Request, count: int) -> Chunk:
-    """The next `count` pending tokens; the one after the last of them is drawn."""
-    start, end = request.num_computed, request.num_computed + count
-    draw = None
-    if end == len(request.token_ids):
-        draw = _next_draw(request)
-    return Chunk(
-        token_ids=tuple(request.token_ids[start:end]),
-        start=start,
-        block_table=tuple(request.block_table),
-        draw=draw,
-    )
-
-
-def _next_draw(request: Request) -> Draw:
-    """How the token after all that there are is drawn."""
-    submission = request.submission
-    rules, history = submission.sampling.rules, None
-    if rules is not None and rules.look_back:
-        history = History(
-            token_ids=request.token_ids[:], num_prompt_tokens=request.num_prompt_tokens
-        )
-    may_stop = request.num_generated >= submission.min_tokens
-    return Draw(
-        sampling=submission.sampling,
-        position=len(request.token_ids),
-        history=history,
-        forbidden_ids=None if may_stop else token_array(submission.stop_ids),
-    )
+            self.waiting.remove(sequence)

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from octavo.errors import OctavoError
+from services.worker.engine.step_result import TokenLogprob
 
 
 class FinishReason(enum.Enum):
@@ -41,14 +42,19 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputItem:
-    """What is new for one request. `started` comes once, with its first item; `finish` or `error`
-    ends it and `timings` comes with the end.
+    """What is new for one output of a request.
+
+    `started` comes once, with the request's first item and the log probabilities of its prompt;
+    `finish` ends the output, `error` the whole request; `timings` comes with the request's end.
     """
 
     key: int
+    output_index: int = 0
     token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()  # one for each of token_ids, or none
     started: bool = False
     num_cached_prompt_tokens: int = 0
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     finish: Finish | None = None
     error: OctavoError | None = None
     timings: Timings | None = None

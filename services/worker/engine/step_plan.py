@@ -33,20 +33,31 @@ class Draw:
     position: int
     history: History | None = None  # given where the sampling's rules look back
     forbidden_ids: array[int] | None = None  # not drawn now, whatever the rules say
+    num_top_logprobs: int | None = None  # None: no log probability is wanted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scoring:
+    """Known ids whose log probabilities are wanted, each from the row of the token before it."""
+
+    first_row: int  # in the chunk; the rows that follow score the ids that follow
+    token_ids: tuple[int, ...]
+    num_top_logprobs: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
-    """Tokens of one sequence that one step runs: a part of its prompt, or the token drawn last.
+    """Tokens of one sequence that one step runs: a part of what is known, or the token drawn last.
 
     positions   0 ........ start ............. start + len(token_ids)
-                in the KV cache | computed now | drawn, if `draw` is given
+                in the KV cache | computed now | drawn, if there are draws
     """
 
     token_ids: tuple[int, ...]
     start: int
     block_table: tuple[int, ...]
-    draw: Draw | None = None
+    draws: tuple[Draw, ...] = ()  # all from the last row
+    scoring: Scoring | None = None
 
     @property
     def end(self) -> int:
@@ -64,8 +75,3 @@ class StepPlan:
     def num_tokens(self) -> int:
         """Rows that the model computes."""
         return sum(len(chunk.token_ids) for chunk in self.chunks)
-
-    @property
-    def draws(self) -> tuple[Draw, ...]:
-        """The tokens to draw, in the order of their chunks."""
-        return tuple(chunk.draw for chunk in self.chunks if chunk.draw is not None)

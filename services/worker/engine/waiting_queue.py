@@ -5,14 +5,14 @@ from __future__ import annotations
 import bisect
 
 from octavo.errors import ResourceExhaustedError
-from services.worker.engine.request import Request
+from services.worker.engine.sequence import Sequence
 
 _SHORTEST_RETRY_MS = 100.0
 _LONGEST_RETRY_MS = 10_000.0
 
 
 class WaitingQueue:
-    """Requests that hold no blocks: the new ones, and those that were preempted.
+    """Sequences that hold no blocks: the new ones, and those that were preempted.
 
     The bounds are for new ones; what was admitted once always comes back in. An empty queue takes
     any prompt, so that none is too long for the queue that is not too long for the model.
@@ -21,16 +21,16 @@ class WaitingQueue:
     def __init__(self, *, max_requests: int, max_prompt_tokens: int) -> None:
         self._max_requests = max_requests
         self._max_prompt_tokens = max_prompt_tokens
-        self._requests: list[Request] = []
+        self._sequences: list[Sequence] = []
         self.num_prompt_tokens = 0
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self._sequences)
 
     @property
-    def first(self) -> Request:
-        """The request whose turn is next."""
-        return self._requests[0]
+    def first(self) -> Sequence:
+        """The sequence whose turn is next."""
+        return self._sequences[0]
 
     def find_refusal(
         self, num_prompt_tokens: int, *, recent_queue_ms: float
@@ -39,7 +39,7 @@ class WaitingQueue:
 
         The caller is told to wait as long as the request that was scheduled last had waited.
         """
-        if not self._requests:
+        if not self._sequences:
             return None
         bounds = (
             ("max_waiting", len(self) + 1, self._max_requests),
@@ -54,19 +54,19 @@ class WaitingQueue:
                 return _queue_full(name, value, limit, recent_queue_ms)
         return None
 
-    def add(self, request: Request) -> None:
+    def add(self, sequence: Sequence) -> None:
         """Put it where its precedence says."""
-        bisect.insort(self._requests, request, key=lambda other: other.precedence)
-        self.num_prompt_tokens += request.num_prompt_tokens
+        bisect.insort(self._sequences, sequence, key=lambda other: other.precedence)
+        self.num_prompt_tokens += sequence.request.num_prompt_tokens
 
-    def remove(self, request: Request) -> None:
+    def remove(self, sequence: Sequence) -> None:
         """Take it out, wherever it stands."""
         place = bisect.bisect_left(
-            self._requests, request.precedence, key=lambda other: other.precedence
+            self._sequences, sequence.precedence, key=lambda other: other.precedence
         )
-        assert self._requests[place] is request, f"request {request.key} does not wait"
-        del self._requests[place]
-        self.num_prompt_tokens -= request.num_prompt_tokens
+        assert self._sequences[place] is sequence, f"{sequence.precedence} does not wait"
+        del self._sequences[place]
+        self.num_prompt_tokens -= sequence.request.num_prompt_tokens
 
 
 def _queue_full(

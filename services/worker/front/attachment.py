@@ -33,19 +33,25 @@ class Attachment:
 
     def deliver(self, items: list[worker_pb2.RunItem], load: worker_pb2.Load) -> None:
         """Queues items for the writer. Never waits."""
-        if not self.broken.done():
+        if self._is_read():
             self._unsent.add(items, load, time.monotonic())
-            self._tell_writer()
+            self._news.set()
 
     def refuse(self, key: int, error: OctavoError, load: worker_pb2.Load) -> None:
         """Queues the terminal event of a request that was not taken."""
-        if not self.broken.done():
+        if self._is_read():
             item = worker_pb2.RunItem(key=key, error=run_error(error))
             self._unsent.add_apart(item, load, time.monotonic())
-            self._tell_writer()
+            self._news.set()
 
-    def _tell_writer(self) -> None:
-        self._news.set()
+    def _is_read(self) -> bool:
+        """False, and the stream breaks, once too much has waited too long.
+
+        Asked before more is added: what comes at once, however much, does not speak against a
+        reader.
+        """
+        if self.broken.done():
+            return False
         if problem := self._unsent.overflow(time.monotonic()):
             self._unsent.clear()
             self.broken.set_exception(
@@ -53,6 +59,8 @@ class Attachment:
                     f"gateway {self.gateway_id} does not read: {problem}.", reason="SLOW_READER"
                 )
             )
+            return False
+        return True
 
     def close(self, error: OctavoError | None = None) -> None:
         """The writer ends after what is queued, by raising `error` if given."""

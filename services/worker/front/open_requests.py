@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from octavo.errors import AlreadyExistsError, OctavoError
 from octavo.v1 import worker_pb2
+from services.worker.link.request_end import ends_request
 from services.worker.link.run_error import run_error
 
 Owner = TypeVar("Owner", bound=Hashable)
@@ -75,7 +76,7 @@ class OpenRequests(Generic[Owner]):
             entry = self._entries.get(item.key)
             if entry is None:
                 continue
-            if item.WhichOneof("end") is not None:
+            if ends_request(item):
                 self._close(item)
             item.key = entry.key
             routed[entry.owner].append(item)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import Message
 
@@ -30,6 +30,10 @@ ACCEPTED_FIELDS = (
     "sampling.n",
     "stop_token_ids",
     "stop_sequences",
+    "forced_token_ids",
+    "logprobs.generated",
+    "logprobs.top",
+    "logprobs.prompt",
     "max_tokens",
     "min_tokens",
     "time_limit_ms",
@@ -38,8 +42,10 @@ ACCEPTED_FIELDS = (
     "cache_salt",
 )
 MAX_OUTPUTS = 1
-MAX_TOP_LOGPROBS = 0
+MAX_TOP_LOGPROBS = 20
 MAX_STOP_SEQUENCES = 16
+# Of one request's known tokens: 4 MiB on the wire, most of it in one message.
+MAX_SCORED_VALUES = 512 * 1024
 
 # Lists of records count as one field; the other messages are only folders of fields.
 _FOLDERS = ("sampling", "trace_context", "constraint", "logprobs")
@@ -60,7 +66,9 @@ def check_submit(submit: worker_pb2.Submit, *, vocabulary_size: int) -> None:
         MAX_STOP_SEQUENCES,
         vocabulary_size=vocabulary_size,
     )
+    check_ids("forced_token_ids", submit.forced_token_ids, vocabulary_size)
     _check_generated(submit, vocabulary_size)
+    _check_logprobs(submit)
     check_sampling(submit.sampling, vocabulary_size=vocabulary_size)
     _check_num_outputs(submit.sampling)
     _check_lengths(submit)
@@ -84,13 +92,35 @@ def _check_generated(submit: worker_pb2.Submit, vocabulary_size: int) -> None:
             limit = f"below the number of outputs, {MAX_OUTPUTS}"
             raise invalid_field("generated.output_index", generated.output_index, limit)
         check_ids("generated.token_ids", generated.token_ids, vocabulary_size)
+        _check_begins_with_forced(generated.token_ids, submit.forced_token_ids)
+
+
+def _check_begins_with_forced(generated: Sequence[int], forced: Sequence[int]) -> None:
+    num_common = min(len(generated), len(forced))
+    if list(generated[:num_common]) != list(forced[:num_common]):
+        raise invalid_field(
+            "generated.token_ids", list(generated[:num_common]), "the forced ids, as far as they go"
+        )
+
+
+def _check_logprobs(submit: worker_pb2.Submit) -> None:
+    options = submit.logprobs
+    if options.top > MAX_TOP_LOGPROBS:
+        raise invalid_field("logprobs.top", options.top, f"at most {MAX_TOP_LOGPROBS}")
+    if options.prompt and any(generated.token_ids for generated in submit.generated):
+        limit = "false where ids were generated before: the prompt was scored then"
+        raise invalid_field("logprobs.prompt", True, limit)
+    num_scored = len(submit.prompt_token_ids) if options.prompt else 0
+    if options.generated:
+        num_scored += len(submit.forced_token_ids) * max(1, submit.sampling.n)
+    if num_scored * (1 + options.top) > MAX_SCORED_VALUES:
+        limit = f"such that (1 + top) x {num_scored} known tokens is at most {MAX_SCORED_VALUES}"
+        raise invalid_field("logprobs.top", options.top, limit)
 
 
 def _check_lengths(submit: worker_pb2.Submit) -> None:
     if not submit.HasField("max_tokens"):
         return
-    if submit.max_tokens == 0:
-        raise invalid_field("max_tokens", 0, "at least 1")
     if submit.min_tokens > submit.max_tokens:
         limit = f"at most max_tokens, {submit.max_tokens}"
         raise invalid_field("min_tokens", submit.min_tokens, limit)

@@ -54,10 +54,11 @@ class RankEnd:
         """Queues what a step gave."""
         now = time.monotonic()
         with self._changed:
-            self._responses.add(response.items, response.load, now)
+            # Asked before more is added: much that comes at once does not speak against the front.
             if problem := self._responses.overflow(now):
                 log.error("the front does not read", cause=problem)
                 self._hang_up()
+            self._responses.add(response.items, response.load, now)
             self._changed.notify()
 
     def messages(self) -> Iterator[Message]:

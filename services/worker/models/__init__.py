@@ -39,11 +39,18 @@ class Model(Protocol):
     def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> KVCache:
         """An empty cache; raises InvalidArgumentError for a block size that does not fit."""
 
-    def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
-        """One step: writes the batch's keys and values, returns the logits of batch.logit_rows.
+    def hidden_states(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
+        """One step: writes the batch's keys and values, returns what the logits of batch.logit_rows
+        are made from.
 
-        [L, vocabulary] float32. A row's bits do not depend on the rest of the batch.
+        [L, hidden size]. A row's bits do not depend on the rest of the batch.
         """
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits of any rows of hidden states: [rows, vocabulary] float32, each as if alone."""
+
+    def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
+        """Both in one: the logits of batch.logit_rows, [L, vocabulary] float32."""
 
 
 def load_model(

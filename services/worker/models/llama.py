@@ -94,7 +94,7 @@ class DecoderLayer:
 
 
 class Decoder:
-    """Token ids to logits."""
+    """Token ids to hidden states; `lm_head` makes logits of them."""
 
     def __init__(self, parts: Parts) -> None:
         config = parts.config
@@ -107,8 +107,8 @@ class Decoder:
     def __call__(
         self, token_ids: torch.Tensor, step: StepContext, logit_rows: torch.Tensor
     ) -> torch.Tensor:
-        """token_ids [T], logit_rows [rows], both padded: logits [rows, vocabulary] float32."""
+        """token_ids [T], logit_rows [rows], both padded: [rows, hidden] in dtype."""
         hidden = self.embed_tokens(token_ids)
         for layer in self.layers:
             layer(hidden, step)
-        return self.lm_head(self.norm(hidden.index_select(0, logit_rows)))
+        return self.norm(hidden.index_select(0, logit_rows))

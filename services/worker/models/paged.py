@@ -23,7 +23,10 @@ class Decoder(Protocol):
     def __call__(
         self, token_ids: torch.Tensor, step: StepContext, logit_rows: torch.Tensor
     ) -> torch.Tensor:
-        """The logits of `logit_rows`."""
+        """The hidden states of `logit_rows`, ready for `lm_head`."""
+
+    def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits of hidden states."""
 
 
 class PagedModel:
@@ -57,7 +60,7 @@ class PagedModel:
         return KVCache(storage=torch.zeros(shape, dtype=self.dtype, device=self._kernels.device))
 
     @torch.inference_mode()
-    def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
+    def hidden_states(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
         kernels, num_rows = self._kernels, batch.token_ids.shape[0]
         padding = (0, kernels.padded_rows(num_rows) - num_rows)
         cos, sin = self._decoder.rotary(F.pad(batch.positions, padding))
@@ -65,7 +68,16 @@ class PagedModel:
         step = StepContext(cos, sin, kv_cache, plan)
         num_logits = batch.logit_rows.shape[0]
         logit_padding = (0, kernels.padded_rows(num_logits) - num_logits)
-        logits = self._decoder(
+        hidden = self._decoder(
             F.pad(batch.token_ids, padding), step, F.pad(batch.logit_rows, logit_padding)
         )
-        return logits[:num_logits]
+        return hidden[:num_logits]
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        num_rows = hidden.shape[0]
+        padding = (0, 0, 0, self._kernels.padded_rows(num_rows) - num_rows)
+        return self._decoder.lm_head(F.pad(hidden, padding))[:num_rows]
+
+    def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
+        return self.logits(self.hidden_states(batch, kv_cache))

@@ -6,7 +6,13 @@ from array import array
 from collections.abc import Iterable
 
 from octavo.v1 import worker_pb2
-from services.worker.engine.request import LogitRules, Sampling, Submission, token_array
+from services.worker.engine.request import (
+    LogitRules,
+    LogprobOptions,
+    Sampling,
+    Submission,
+    token_array,
+)
 from services.worker.engine.step_output import (
     Finish,
     FinishReason,
@@ -15,6 +21,7 @@ from services.worker.engine.step_output import (
     StepOutput,
     Timings,
 )
+from services.worker.engine.step_result import TokenLogprob
 from services.worker.link.run_error import run_error
 
 _FINISH_REASONS = {
@@ -33,7 +40,13 @@ def submission_from_pb(submit: worker_pb2.Submit, now: float) -> Submission:
         request_id=submit.request_id,
         prompt_ids=tuple(submit.prompt_token_ids),
         generated_ids=tuple(submit.generated[0].token_ids) if submit.generated else (),
+        forced_ids=tuple(submit.forced_token_ids),
         sampling=_sampling_from_pb(submit.sampling),
+        logprobs=LogprobOptions(
+            generated=submit.logprobs.generated,
+            prompt=submit.logprobs.prompt,
+            top=submit.logprobs.top,
+        ),
         stop_ids=frozenset(submit.stop_token_ids),
         stop_sequences=_sequences_from_pb(submit.stop_sequences),
         min_tokens=submit.min_tokens,
@@ -103,9 +116,15 @@ def _sequences_from_pb(
 
 
 def _item_to_pb(item: OutputItem) -> worker_pb2.RunItem:
-    message = worker_pb2.RunItem(key=item.key, token_ids=item.token_ids)
+    message = worker_pb2.RunItem(
+        key=item.key,
+        output_index=item.output_index,
+        token_ids=item.token_ids,
+        logprobs=map(_logprob_to_pb, item.logprobs),
+    )
     if item.started:
         message.start.cached_prompt_token_count = item.num_cached_prompt_tokens
+        message.start.prompt_logprobs.extend(map(_logprob_to_pb, item.prompt_logprobs))
         message.start.SetInParent()
     if item.finish is not None:
         message.finish.MergeFrom(_finish_to_pb(item.finish))
@@ -115,6 +134,14 @@ def _item_to_pb(item: OutputItem) -> worker_pb2.RunItem:
         message.timings.MergeFrom(_timings_to_pb(item.timings))
         message.timings.SetInParent()
     return message
+
+
+def _logprob_to_pb(logprob: TokenLogprob) -> worker_pb2.TokenLogprob:
+    return worker_pb2.TokenLogprob(
+        logprob=logprob.logprob,
+        top_token_ids=logprob.top_ids,
+        top_logprobs=logprob.top_logprobs,
+    )
 
 
 def _finish_to_pb(finish: Finish) -> worker_pb2.RunFinish:

@@ -13,6 +13,7 @@ import torch
 from services.worker.engine.request import LogitRules, Sampling
 from services.worker.engine.sampling import uniform_of
 from services.worker.engine.step_plan import Draw
+from services.worker.engine.step_result import TokenLogprob
 
 _CPU = torch.device("cpu")
 
@@ -81,3 +82,16 @@ def token(logits: Sequence[float], draw: Draw) -> int | None:
     number = uniform_of([draw], _CPU).item()
     cumulative = itertools.accumulate(kept_probs(row, draw.sampling))
     return next(id for id, total in enumerate(cumulative) if total > number)
+
+
+def logprob(logits: Sequence[float], id: int, top: int) -> TokenLogprob:
+    """The log probability of one id and the `top` likeliest, from one row of the model's logits."""
+    largest = max(logits)
+    whole = math.log(math.fsum(math.exp(logit - largest) for logit in logits))
+    logprobs = [logit - largest - whole for logit in logits]
+    ranked = sorted(range(len(logits)), key=lambda id: (-logits[id], id))[:top]
+    return TokenLogprob(
+        logprob=logprobs[id],
+        top_ids=tuple(ranked),
+        top_logprobs=tuple(logprobs[id] for id in ranked),
+    )

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from services.worker.engine.engine import Engine, EngineConfig
-from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.request import LogitRules, LogprobOptions, Sampling, Submission
 from services.worker.models import Model, load_model
+from tests.services.worker import tiny_llama
 from tests.services.worker.engine.toy_model import Answers, run_to_end, submission
+from tests.services.worker.models.test_llama import oracle_of
 
 _CHECKPOINTS = Path(__file__).parents[3] / "fixtures" / "checkpoints"
 _CONFIG = EngineConfig(
@@ -106,3 +108,61 @@ def test_golden_greedy_ids_in_float32(checkpoint: str, device: torch.device) -> 
     _, answers = _run(model, dataclasses.replace(_CONFIG, max_step_tokens=50), asked)
     assert [answers.ids[key] for key in range(len(cases))] == [case["greedy"] for case in cases]
     assert len(cases) == 5
+
+
+_OPTIONS = LogprobOptions(generated=True, prompt=True, top=5)
+
+
+def _ids(count: int) -> list[int]:
+    return [(7 * step * step + 3) % 96 for step in range(count)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama.write(tmp_path_factory.mktemp("tiny"))
+
+
+def test_log_probabilities_equal_transformers(tiny: Path) -> None:
+    oracle = oracle_of(tiny)
+    model = load_model(tiny, device=torch.device("cpu"), dtype=torch.float32)
+    asked = [
+        submission(
+            key,
+            _ids(length),
+            forced_ids=tuple(_ids(length + 20)[length:]),
+            max_tokens=25,
+            sampling=Sampling(seed=key, rules=LogitRules(repetition_penalty=1.7)),
+            logprobs=_OPTIONS,
+        )
+        for key, length in enumerate([2, 9, 40, 130, 300])
+    ]
+    _, answers = _run(model, _CONFIG, asked)
+    for one in asked:
+        ids = torch.tensor([*one.prompt_ids, *answers.ids[one.key]])
+        with torch.inference_mode():
+            expected = oracle(ids[None, :-1]).logits[0].double().log_softmax(-1)
+        found = [*answers.prompt_logprobs[one.key], *answers.logprobs[one.key]]
+        own = torch.tensor([each.logprob for each in found])
+        assert (own - expected.gather(1, ids[1:, None])[:, 0]).abs().max() < 1e-4
+        top = torch.tensor([each.top_logprobs for each in found])
+        assert (top - expected.topk(5).values).abs().max() < 1e-4
+        named = expected.gather(1, torch.tensor([each.top_ids for each in found]))
+        assert (top - named).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("max_step_tokens", [37, 100, 512])
+def test_log_probabilities_have_the_same_bits_in_any_chunks_and_company(
+    tiny: Path, max_step_tokens: int
+) -> None:
+    model = load_model(tiny, device=torch.device("cpu"), dtype=None)
+    text = _ids(200)
+    asked = [
+        submission(1, text, max_tokens=0, logprobs=_OPTIONS),
+        submission(2, text[:50], forced_ids=tuple(text[50:]), max_tokens=150, logprobs=_OPTIONS),
+    ]
+    others = [submission(key, _ids(13 * key), max_tokens=20) for key in range(3, 20)]
+    config = dataclasses.replace(_CONFIG, max_step_tokens=max_step_tokens)
+    _, alone = _run(model, _CONFIG, asked[:1])
+    _, answers = _run(model, config, [*others[:9], *asked, *others[9:]])
+    assert answers.prompt_logprobs[1] == alone.prompt_logprobs[1]
+    assert (*answers.prompt_logprobs[2], *answers.logprobs[2]) == alone.prompt_logprobs[1]

@@ -3,6 +3,7 @@ no block leaks, every request ends once, with the tokens that it has alone."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -18,14 +19,20 @@ from hypothesis.stateful import (
 
 from octavo.errors import DeadlineExceededError, OctavoError, ResourceExhaustedError
 from services.worker.engine.engine import Engine, EngineConfig
-from services.worker.engine.request import LogitRules, Sampling, Submission, token_array
+from services.worker.engine.request import (
+    LogitRules,
+    LogprobOptions,
+    Sampling,
+    Submission,
+    token_array,
+)
 from services.worker.engine.scheduler import Scheduler
 from services.worker.engine.step_output import Finish, FinishReason
+from tests.services.worker.engine.alone import ids_alone
 from tests.services.worker.engine.toy_model import (
     Answers,
     Clock,
     ToyModel,
-    ids_alone,
     make_engine,
     submission,
 )
@@ -46,6 +53,9 @@ _SAMPLINGS = st.builds(
     min_p=st.sampled_from([0.0, 0.1]),
     rules=st.none() | _RULES,
     seed=st.integers(-(2**63), 2**63 - 1),
+)
+_LOGPROBS = st.builds(
+    LogprobOptions, generated=st.booleans(), prompt=st.booleans(), top=st.sampled_from([0, 2])
 )
 _CUT_SHORT = (FinishReason.CANCELLED, FinishReason.TIME_LIMIT)
 
@@ -81,6 +91,8 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(
         prompt=st.lists(_IDS, min_size=1, max_size=12),
         generated=st.lists(_IDS, max_size=3),
+        forced=st.lists(_IDS, max_size=8),
+        logprobs=_LOGPROBS,
         sampling=_SAMPLINGS,
         max_tokens=st.none() | st.integers(0, 10),
         stop_ids=st.frozensets(_IDS, max_size=8),
@@ -91,13 +103,16 @@ class EngineMachine(RuleBasedStateMachine):
         deadline=st.none() | st.integers(0, 20),
     )
     def submit(
-        self, prompt: list[int], generated: list[int], time_limit: int | None, deadline: int | None,
-        **fields: Any,
+        self, prompt: list[int], generated: list[int], forced: list[int], time_limit: int | None,
+        deadline: int | None, **fields: Any,
     ) -> None:  # fmt: skip
+        if generated:  # the prompt was scored before
+            fields["logprobs"] = dataclasses.replace(fields["logprobs"], prompt=False)
         made = submission(
             len(self.asked),
             prompt,
-            generated_ids=tuple(generated),
+            generated_ids=tuple((forced + generated)[: len(generated)]),
+            forced_ids=tuple(forced),
             arrived_at=self.clock.now,
             expires_at=None if time_limit is None else self.clock.now + time_limit,
             deadline_at=None if deadline is None else self.clock.now + deadline,
@@ -127,9 +142,9 @@ class EngineMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         running = self.scheduler.running
-        self.scheduler.allocator.check([request.block_table for request in running])
-        for request in running:
-            assert len(request.block_table) <= self.config.num_blocks_for(len(request.token_ids))
+        self.scheduler.allocator.check([sequence.block_table for sequence in running])
+        for sequence in running:
+            assert len(sequence.block_table) <= self.config.num_blocks_for(len(sequence.token_ids))
 
     @invariant()
     def limits_hold(self) -> None:
@@ -137,25 +152,24 @@ class EngineMachine(RuleBasedStateMachine):
             return
         assert len(self.scheduler.running) <= self.config.max_running
         assert max(self.model.num_tokens_of_steps, default=0) <= self.config.max_step_tokens
-        waiting = self.scheduler.waiting._requests
+        waiting = self.scheduler.waiting._sequences
         assert self.scheduler.waiting.num_prompt_tokens == sum(
-            request.num_prompt_tokens for request in waiting
+            sequence.request.num_prompt_tokens for sequence in waiting
         )
-        assert len([request for request in waiting if request.num_preemptions == 0]) <= (
-            self.config.max_waiting
-        )
+        new = [sequence for sequence in waiting if sequence.request.num_preemptions == 0]
+        assert len(new) <= self.config.max_waiting
 
     @invariant()
     def order_holds(self) -> None:
         if not hasattr(self, "scheduler"):
             return
-        running, waiting = self.scheduler.running, self.scheduler.waiting._requests
-        assert running == sorted(running, key=lambda request: request.precedence)
-        assert waiting == sorted(waiting, key=lambda request: request.precedence)
+        running, waiting = self.scheduler.running, self.scheduler.waiting._sequences
+        assert running == sorted(running, key=lambda sequence: sequence.precedence)
+        assert waiting == sorted(waiting, key=lambda sequence: sequence.precedence)
         for runs in running:
             for waits in waiting:
-                if waits.num_preemptions > 0 or (
-                    waits.submission.priority == runs.submission.priority
+                if waits.request.num_preemptions > 0 or (
+                    waits.request.submission.priority == runs.request.submission.priority
                 ):
                     assert runs.precedence < waits.precedence
 
@@ -176,12 +190,17 @@ class EngineMachine(RuleBasedStateMachine):
     def _check_answer(self, asked: Submission, ids: list[int], end: Finish | OctavoError) -> None:
         alone, alone_end = ids_alone(asked, self.config.context_limit)
         assert tuple(ids) == alone[: len(ids)]
+        if asked.logprobs.generated:
+            assert len(self.answers.logprobs[asked.key]) == len(ids)
+        if asked.logprobs.prompt and ids:
+            assert len(self.answers.prompt_logprobs[asked.key]) == len(asked.prompt_ids) - 1
         if isinstance(end, DeadlineExceededError):
             assert asked.deadline_at is not None
         elif isinstance(end, OctavoError) and end.reason == "NO_TOKEN_ALLOWED":
             assert (tuple(ids), end.reason) == (alone, alone_end)
         elif isinstance(end, OctavoError):
-            too_long = len(asked.prompt_ids) + 1 > self.config.context_limit
+            num_least = len(asked.prompt_ids) + max(asked.max_tokens != 0, len(asked.forced_ids))
+            too_long = num_least > self.config.context_limit
             assert too_long or isinstance(end, ResourceExhaustedError)
             assert ids == []
         elif end.reason in _CUT_SHORT:
@@ -217,7 +236,7 @@ def test_the_machine_checks_what_it_says() -> None:
     engine = make_engine(config)
     engine.submit(asked)
     engine.step()
-    request = engine._scheduler.running[0]
-    request.block_table.reverse()
+    sequence = engine._scheduler.running[0]
+    sequence.block_table.reverse()
     with pytest.raises(AssertionError, match="the cache is not what was written"):
         engine.step()

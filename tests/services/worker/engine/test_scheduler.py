@@ -6,14 +6,19 @@ import dataclasses
 
 from services.worker.engine.scheduler import Scheduler
 from services.worker.engine.step_plan import StepPlan
+from services.worker.engine.step_result import ChunkResult, Drawn
 from tests.services.worker.engine.toy_model import ROOMY, submission
 
 
 def _step(scheduler: Scheduler, now: float = 0.0) -> StepPlan:
     """One step whose every draw gives the id 9."""
     plan = scheduler.schedule(now)
-    scheduler.postprocess([9] * len(plan.draws), now)
+    scheduler.postprocess(_nines(plan), now)
     return plan
+
+
+def _nines(plan: StepPlan) -> list[ChunkResult]:
+    return [ChunkResult(drawn=tuple(Drawn(9) for _ in chunk.draws)) for chunk in plan.chunks]
 
 
 def _shape(plan: StepPlan) -> list[tuple[int, int]]:
@@ -22,7 +27,7 @@ def _shape(plan: StepPlan) -> list[tuple[int, int]]:
 
 
 def _running_keys(scheduler: Scheduler) -> list[int]:
-    return [request.key for request in scheduler.running]
+    return [sequence.request.key for sequence in scheduler.running]
 
 
 def test_decodes_come_first_then_chunks_fill_the_budget() -> None:
@@ -41,7 +46,12 @@ def test_only_the_last_chunk_of_a_prompt_draws() -> None:
     scheduler = Scheduler(dataclasses.replace(ROOMY, max_step_tokens=10, max_running=4))
     scheduler.submit(submission(1, range(25)), 0)
     plans = [_step(scheduler) for _ in range(4)]
-    assert [[draw.position for draw in plan.draws] for plan in plans] == [[], [], [25], [26]]
+    assert [[draw.position for chunk in plan.chunks for draw in chunk.draws] for plan in plans] == [
+        [],
+        [],
+        [25],
+        [26],
+    ]
 
 
 def test_a_decode_runs_the_token_drawn_last() -> None:
@@ -68,9 +78,9 @@ def test_priority_orders_the_queue_then_arrival() -> None:
         scheduler.submit(submission(key, priority=priority, max_tokens=1), 0)
     order = []
     while scheduler.has_work:
-        scheduler.schedule(0)
+        plan = scheduler.schedule(0)
         order += _running_keys(scheduler)
-        scheduler.postprocess([9], 0)
+        scheduler.postprocess(_nines(plan), 0)
     assert order == [3, 5, 1, 4, 2]
 
 
@@ -84,7 +94,7 @@ def test_the_youngest_of_the_lowest_priority_is_preempted_first() -> None:
     while scheduler.load.num_preemptions == 0:
         _step(scheduler)
     assert _running_keys(scheduler) == [2, 1]
-    assert scheduler.waiting.first.key == 3
+    assert scheduler.waiting.first.request.key == 3
 
 
 def test_a_higher_priority_takes_a_place_that_a_lower_one_has() -> None:
@@ -164,7 +174,7 @@ def test_a_higher_priority_takes_the_blocks_of_a_lower_one() -> None:
     scheduler.submit(submission(3, range(20), priority=1), 0)
     _step(scheduler)
     assert _running_keys(scheduler) == [1, 3]
-    assert scheduler.waiting.first.key == 2
+    assert scheduler.waiting.first.request.key == 2
 
 
 def test_a_long_prompt_of_a_lower_priority_holds_nobody_up() -> None:

@@ -18,11 +18,9 @@ import torch
 from octavo.errors import OctavoError
 from services.worker.batch import Batch
 from services.worker.engine.engine import Engine, EngineConfig
-from services.worker.engine.request import Sampling, Submission, token_array
-from services.worker.engine.sampling import sample
-from services.worker.engine.step_output import Finish, FinishReason, OutputItem
-from services.worker.engine.step_plan import Draw, History
-from services.worker.engine.step_result import NotDrawn
+from services.worker.engine.request import Sampling, Submission
+from services.worker.engine.step_output import Finish, OutputItem
+from services.worker.engine.step_result import TokenLogprob
 from services.worker.models import KVCache, Model
 
 VOCABULARY_SIZE = 50
@@ -45,6 +43,7 @@ class ToyModel:
         self.config = SimpleNamespace(vocab_size=VOCABULARY_SIZE)
         self.poison = poison
         self.num_tokens_of_steps: list[int] = []
+        self.num_rows_of_logits: list[int] = []
         self.block_tokens = 0
 
     def kv_bytes_per_block(self, block_tokens: int) -> int:
@@ -52,28 +51,44 @@ class ToyModel:
 
     def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> KVCache:
         self.block_tokens = block_tokens
-        # The token and the position of each slot.
-        return KVCache(storage=torch.full((num_blocks * block_tokens, 2), -1))
+        # One layer and head; the key of a slot is its token, the value its position.
+        return KVCache(storage=torch.full((1, 2, 1, num_blocks, block_tokens, 1), -1))
 
-    def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
+    def hidden_states(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
+        """The logits themselves."""
         self.num_tokens_of_steps.append(len(batch.token_ids))
         assert len(set(batch.slots.tolist())) == len(batch.slots), "two rows write one slot"
-        slots = kv_cache.storage
-        slots[batch.slots, 0] = batch.token_ids
-        slots[batch.slots, 1] = batch.positions
-        logits = {}
-        for sequence, length in enumerate(batch.context_lengths.tolist()):
-            positions = torch.arange(length)
-            blocks = batch.block_tables[sequence, positions // self.block_tokens]
-            read = slots[blocks * self.block_tokens + positions % self.block_tokens]
-            assert torch.equal(read[:, 1], positions), "the cache is not what was written"
-            last_row = int(batch.query_starts[sequence + 1]) - 1
-            assert int(batch.positions[last_row]) == length - 1
-            logits[last_row] = self.logits(read[:, 0].tolist())
-        rows = [logits[row] for row in batch.logit_rows.tolist()]
+        tokens, positions = kv_cache.layer(0)  # each [1, blocks, block_tokens, 1]
+        tokens.view(-1)[batch.slots] = batch.token_ids
+        positions.view(-1)[batch.slots] = batch.positions
+        contexts = [
+            self._read(batch, sequence, tokens.view(-1), positions.view(-1))
+            for sequence in range(len(batch.context_lengths))
+        ]
+        rows = []
+        for row in batch.logit_rows.tolist():
+            sequence = int(torch.searchsorted(batch.query_starts, row, right=True)) - 1
+            rows.append(self.logits_after(contexts[sequence][: int(batch.positions[row]) + 1]))
         return torch.stack(rows) if rows else torch.empty(0, VOCABULARY_SIZE)
 
-    def logits(self, context: Sequence[int]) -> torch.Tensor:
+    def _read(
+        self, batch: Batch, sequence: int, tokens: torch.Tensor, positions: torch.Tensor
+    ) -> list[int]:
+        """The context of a sequence, through its block table."""
+        length = int(batch.context_lengths[sequence])
+        expected = torch.arange(length)
+        blocks = batch.block_tables[sequence, expected // self.block_tokens]
+        slots = blocks * self.block_tokens + expected % self.block_tokens
+        assert torch.equal(positions[slots], expected), "the cache is not what was written"
+        last_row = int(batch.query_starts[sequence + 1]) - 1
+        assert int(batch.positions[last_row]) == length - 1
+        return list(tokens[slots].tolist())
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        self.num_rows_of_logits.append(len(hidden))
+        return hidden
+
+    def logits_after(self, context: Sequence[int]) -> torch.Tensor:
         if self.poison in context:
             return torch.full((VOCABULARY_SIZE,), torch.nan)
         return toy_logits(context)
@@ -116,44 +131,13 @@ def submission(
     return dataclasses.replace(made, **fields)
 
 
-def ids_alone(asked: Submission, context_limit: int) -> tuple[tuple[int, ...], Finish | str]:
-    """What the request must give, by the plainest loop there is: new ids, and the finish or the
-    reason of the error.
-    """
-    context = [*asked.prompt_ids, *asked.generated_ids]
-    num_before = len(context)
-    while True:
-        generated = context[len(asked.prompt_ids) :]
-        new = tuple(context[num_before:])
-        may_stop = len(generated) >= asked.min_tokens
-        if generated and may_stop and generated[-1] in asked.stop_ids:
-            return new, Finish(reason=FinishReason.STOP, stop_id=generated[-1])
-        for index, stop in enumerate(asked.stop_sequences):
-            if may_stop and generated[len(generated) - len(stop) :] == list(stop):
-                return new, Finish(reason=FinishReason.STOP, stop_sequence_index=index)
-        if asked.max_tokens is not None and len(generated) >= asked.max_tokens:
-            return new, Finish(reason=FinishReason.LENGTH)
-        if len(context) >= context_limit:
-            return new, Finish(reason=FinishReason.CONTEXT_LENGTH)
-        draw = Draw(
-            sampling=asked.sampling,
-            position=len(context),
-            history=History(
-                token_ids=token_array(context), num_prompt_tokens=len(asked.prompt_ids)
-            ),
-            forbidden_ids=None if may_stop else token_array(asked.stop_ids),
-        )
-        (token_id,) = sample(toy_logits(context)[None], [draw])
-        if isinstance(token_id, NotDrawn):
-            return new, "NO_TOKEN_ALLOWED"
-        context.append(token_id)
-
-
 class Answers:
     """What came back for each key, checked as it comes."""
 
     def __init__(self) -> None:
         self.ids: dict[int, list[int]] = {}
+        self.logprobs: dict[int, list[TokenLogprob]] = {}
+        self.prompt_logprobs: dict[int, tuple[TokenLogprob, ...]] = {}
         self.started: set[int] = set()
         self.ends: dict[int, Finish | OctavoError] = {}
         self.last_items: dict[int, OutputItem] = {}
@@ -164,9 +148,13 @@ class Answers:
             assert not (item.started and item.key in self.started), f"{item.key} started twice"
             if item.started:
                 self.started.add(item.key)
+                self.prompt_logprobs[item.key] = item.prompt_logprobs
+            assert item.started or not item.prompt_logprobs
+            assert len(item.logprobs) in (0, len(item.token_ids))
             if item.token_ids:
                 assert item.key in self.started, f"{item.key} has tokens before its start"
             self.ids.setdefault(item.key, []).extend(item.token_ids)
+            self.logprobs.setdefault(item.key, []).extend(item.logprobs)
             self.last_items[item.key] = item
             end = item.finish or item.error
             if end is not None:

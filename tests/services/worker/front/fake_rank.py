@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -10,7 +11,14 @@ from pathlib import Path
 
 from octavo.errors import InvalidArgumentError
 from services.worker.engine.request import Submission
-from services.worker.engine.step_output import Finish, FinishReason, Load, OutputItem, StepOutput
+from services.worker.engine.step_output import (
+    Finish,
+    FinishReason,
+    Load,
+    OutputItem,
+    StepOutput,
+    Timings,
+)
 from services.worker.link.messages import Hello, Ready
 from services.worker.link.parent_death import die_with_parent
 from services.worker.link.rank_config import ENVIRONMENT_NAME, RankConfig
@@ -54,17 +62,14 @@ class FakeEngine:
         keep = self.act != ECHO
         if keep:
             self.kept.add(submission.key)
-        finish = None if keep else Finish(reason=FinishReason.LENGTH)
         ids = submission.prompt_ids
-        self.items.append(
-            OutputItem(key=submission.key, token_ids=ids, started=True, finish=finish)
-        )
+        item = OutputItem(key=submission.key, token_ids=ids, started=True)
+        self.items.append(item if keep else _ended(item, FinishReason.LENGTH))
 
     def cancel(self, keys: list[int]) -> None:
         for key in self.kept & set(keys):
             self.kept.remove(key)
-            finish = Finish(reason=FinishReason.CANCELLED)
-            self.items.append(OutputItem(key=key, finish=finish))
+            self.items.append(_ended(OutputItem(key=key), FinishReason.CANCELLED))
 
     def step(self) -> StepOutput:
         self._misbehave()
@@ -90,6 +95,11 @@ class FakeEngine:
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.act == EXIT:
             os._exit(7)
+
+
+def _ended(item: OutputItem, reason: FinishReason) -> OutputItem:
+    timings = Timings(queue_ms=0, prefill_ms=0, decode_ms=0, num_preemptions=0)
+    return dataclasses.replace(item, finish=Finish(reason=reason), timings=timings)
 
 
 def main() -> int:

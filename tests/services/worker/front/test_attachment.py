@@ -60,6 +60,8 @@ async def test_a_gateway_that_does_not_read_is_dropped_with_a_reason(
     monkeypatch.setattr(unsent, "MAX_BYTES", 100)
     attachment = Attachment("g", lambda: "i")
     attachment.deliver([worker_pb2.RunItem(key=1, token_ids=range(200))], LOAD)
+    assert not attachment.broken.done()  # much at once does not speak against a reader
+    attachment.deliver([], LOAD)
     with pytest.raises(ResourceExhaustedError) as caught:
         await attachment.broken
     assert caught.value.reason == "SLOW_READER"

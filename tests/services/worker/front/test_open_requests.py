@@ -13,6 +13,7 @@ def item(key: int, *ids: int, finish: bool = False) -> worker_pb2.RunItem:
     message = worker_pb2.RunItem(key=key, token_ids=ids)
     if finish:
         message.finish.reason = worker_pb2.RUN_FINISH_REASON_LENGTH
+        message.timings.queue_ms = 1
     return message
 
 
@@ -33,6 +34,16 @@ def test_a_key_in_use_is_refused_and_free_after_its_end() -> None:
     requests.route([item(engine_key, finish=True)])
     assert requests.count("a") == len(requests) == 0
     assert requests.open("a", 7) != engine_key
+
+
+def test_a_request_is_open_until_its_last_output_ends() -> None:
+    requests: OpenRequests[str] = OpenRequests()
+    engine_key = requests.open("a", 7)
+    finish = worker_pb2.RunFinish(reason=worker_pb2.RUN_FINISH_REASON_LENGTH)
+    requests.route([worker_pb2.RunItem(key=engine_key, output_index=1, finish=finish)])
+    assert requests.count("a") == 1
+    assert list(requests.route([item(engine_key, 5, finish=True)])) == ["a"]
+    assert requests.count("a") == 0
 
 
 def test_items_of_requests_that_ended_here_are_dropped() -> None:

@@ -50,6 +50,7 @@ def test_a_request_that_finishes_is_two_debug_lines(watched: Watched, lines: Lin
     key = watched.submit("mine")
     item = pb.RunItem(key=key, token_ids=[7, 8])
     item.finish.reason = pb.RUN_FINISH_REASON_STOP
+    item.timings.SetInParent()
     watched.watch.generated([item])
     watched.open.route([item])
     assert [(line["event"], line["request_id"], line["log_level"]) for line in lines] == [
@@ -88,6 +89,7 @@ def test_refusals_and_failures_are_info_lines_with_their_reason(
 def test_what_is_cancelled_or_left_behind_is_no_failure(watched: Watched, lines: Lines) -> None:
     item = pb.RunItem(key=watched.submit("cancelled"))
     item.finish.reason = pb.RUN_FINISH_REASON_CANCELLED
+    item.timings.SetInParent()
     watched.open.route([item])
     watched.submit("left")
     watched.open.drop("gateway")

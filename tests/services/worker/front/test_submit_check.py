@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from octavo.errors import InvalidArgumentError
 from octavo.v1 import worker_pb2
+from octavo.v1.worker_pb2 import LogprobOptions
 from services.worker.front.submit_check import ACCEPTED_FIELDS, check_submit, set_fields
 
 VOCABULARY = 320
@@ -24,6 +25,10 @@ def submit(**fields: object) -> worker_pb2.Submit:
 def sampling(**fields: object) -> worker_pb2.Submit:
     values: dict[str, Any] = _with_sequences(fields)
     return submit(sampling=worker_pb2.ResolvedSampling(**values))
+
+
+def generated(ids: list[int], **fields: object) -> worker_pb2.Submit:
+    return submit(generated=[worker_pb2.GeneratedTokens(token_ids=ids)], **fields)
 
 
 def _with_sequences(fields: dict[str, Any]) -> dict[str, object]:
@@ -99,7 +104,6 @@ def _copy_path(source: Message, target: Message, path: str) -> None:
             submit(generated=[worker_pb2.GeneratedTokens(token_ids=[VOCABULARY])]),
             "generated.token_ids",
         ),
-        (submit(max_tokens=0), "max_tokens"),
         (sampling(temperature=-1.0), "sampling.temperature"),
         (sampling(temperature=math.nan), "sampling.temperature"),
         (sampling(temperature=math.inf), "sampling.temperature"),
@@ -109,6 +113,11 @@ def _copy_path(source: Message, target: Message, path: str) -> None:
         (sampling(n=2), "sampling.n"),
         (sampling(n=0), "sampling.n"),
         (submit(max_tokens=3, min_tokens=4), "min_tokens"),
+        (submit(max_tokens=0, min_tokens=1), "min_tokens"),
+        (submit(forced_token_ids=[VOCABULARY]), "forced_token_ids"),
+        (generated([1, 2], forced_token_ids=[1, 3]), "generated.token_ids"),
+        (generated([1, 2], logprobs=LogprobOptions(prompt=True)), "logprobs.prompt"),
+        (submit(logprobs=LogprobOptions(top=21)), "logprobs.top"),
         (submit(stop_sequences=[[1]] * 17), "stop_sequences"),
         (submit(stop_sequences=[[1], []]), "stop_sequences.ids"),
         (submit(stop_sequences=[[1] * 33]), "stop_sequences.ids"),
@@ -155,6 +164,23 @@ def test_what_is_at_its_limits_is_taken() -> None:
     )
     message.MergeFrom(submit(stop_sequences=[ids] * 16, min_tokens=5, max_tokens=5))
     check_submit(message, vocabulary_size=VOCABULARY)
+    check_submit(submit(max_tokens=0), vocabulary_size=VOCABULARY)
+    check_submit(generated([1, 2], forced_token_ids=[1]), vocabulary_size=VOCABULARY)
+    check_submit(generated([1], forced_token_ids=[1, 2]), vocabulary_size=VOCABULARY)
+
+
+def test_known_tokens_are_scored_up_to_what_a_message_holds() -> None:
+    for positions, options in [
+        ({"prompt_token_ids": [1] * 24_966}, LogprobOptions(prompt=True, top=20)),
+        ({"forced_token_ids": [1] * 24_966}, LogprobOptions(generated=True, top=20)),
+    ]:
+        check_submit(submit(**positions, logprobs=options), vocabulary_size=VOCABULARY)
+        for ids in positions.values():
+            ids.append(1)
+        with pytest.raises(InvalidArgumentError) as caught:
+            check_submit(submit(**positions, logprobs=options), vocabulary_size=VOCABULARY)
+        assert caught.value.metadata["field"] == "logprobs.top"
+        assert "524288" in caught.value.metadata["limit"]
 
 
 @pytest.mark.parametrize(

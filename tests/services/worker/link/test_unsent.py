@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from octavo.v1 import worker_pb2
 from services.worker.link import unsent
+from services.worker.link.request_end import ends_request
 from services.worker.link.unsent import Unsent
 
 LOAD = worker_pb2.Load(step=3)
@@ -59,6 +62,64 @@ def test_the_refusal_of_a_key_in_use_leaves_the_open_request_alone() -> None:
     assert list(open_one.token_ids) == [10, 11]
     assert not open_one.HasField("error")
     assert refused.error.code == 6
+
+
+def output(index: int, *ids: int, end: str = "") -> worker_pb2.RunItem:
+    """An item of one of several outputs; its end is that of the output or of the request."""
+    message = worker_pb2.RunItem(key=1, output_index=index, token_ids=ids)
+    if end:
+        message.finish.reason = worker_pb2.RUN_FINISH_REASON_STOP
+    if end == "request":
+        message.timings.queue_ms = 1
+    return message
+
+
+def shape(response: worker_pb2.RunResponse) -> list[tuple[int, list[int], bool]]:
+    """Output, ids, and whether the request ends there, of each item."""
+    return [
+        (part.output_index, list(part.token_ids), ends_request(part)) for part in response.items
+    ]
+
+
+def test_the_end_of_a_request_comes_after_all_of_its_outputs() -> None:
+    waiting = Unsent()
+    waiting.add([output(0, 10), output(1, 20)], LOAD, 0)
+    waiting.add([output(0, 11), output(1, 21, end="output")], LOAD, 0)
+    waiting.add([output(0, 12, end="request")], LOAD, 0)
+    waiting.add([output(1, 99)], LOAD, 0)  # the key again: another request
+    assert shape(waiting.take()) == [
+        (0, [10, 11], False),
+        (1, [20, 21], False),
+        (0, [12], True),
+        (1, [99], False),
+    ]
+
+
+def test_an_error_comes_after_all_outputs_of_its_request() -> None:
+    waiting = Unsent()
+    waiting.add([output(0, 10), output(1, 20)], LOAD, 0)
+    waiting.add([worker_pb2.RunItem(key=1, error=worker_pb2.RunError(code=13))], LOAD, 0)
+    assert shape(waiting.take()) == [(0, [10], False), (1, [20], False), (0, [], True)]
+
+
+def test_more_than_a_message_holds_comes_in_several_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unsent, "MAX_MESSAGE_BYTES", 100)
+    waiting = Unsent()
+    waiting.add([item(key, *range(30)) for key in range(5)], LOAD, 7.0)
+    responses = [waiting.take()]
+    waiting.add([item(4, 99, end=True), item(5, *range(300))], LOAD, 8.0)
+    while waiting:
+        assert waiting.overflow(7.5 + unsent.MAX_AGE_S) is not None
+        responses.append(waiting.take())
+    assert [[part.key for part in response.items] for response in responses] == [
+        [0, 1, 2],
+        [3, 4, 4],
+        [5],
+    ]
+    assert all(response.load == LOAD for response in responses)
+    assert waiting.overflow(1e9) is None
 
 
 def test_limits_of_age_and_size() -> None:

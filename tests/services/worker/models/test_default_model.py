@@ -11,7 +11,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from services.worker.engine.engine import Engine, EngineConfig
+from services.worker.engine.request import LogprobOptions
 from services.worker.models import load_model
+from tests.services.worker.engine.toy_model import run_to_end, submission
 from tests.services.worker.paged_sequences import PagedSequences
 
 CPU = torch.device("cpu")
@@ -69,3 +72,32 @@ def test_greedy_ids_equal_transformers(
             assert token == best.indices[index, 0], f"prompt of {len(prompt)}, token {index}"
             num_compared += 1
     assert num_compared > least_compared
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_log_probabilities_equal_transformers(
+    default_model: Path, oracle: LlamaForCausalLM
+) -> None:
+    model = load_model(default_model, device=CPU, dtype=torch.float32)
+    config = EngineConfig(
+        num_blocks=100,
+        max_step_tokens=256,
+        max_running=8,
+        max_waiting=8,
+        max_waiting_prompt_tokens=10_000,
+        max_context=1024,
+    )
+    engine, rng = Engine(model=model, config=config, clock=lambda: 1000.0), random.Random(1)
+    texts = [[rng.randrange(model.config.vocab_size) for _ in range(n)] for n in (2, 40, 300)]
+    options = LogprobOptions(prompt=True, top=20)
+    for key, text in enumerate(texts):
+        engine.submit(submission(key, text, max_tokens=0, logprobs=options))
+    answers = run_to_end(engine)
+    for key, text in enumerate(texts):
+        expected = oracle(torch.tensor([text])).logits[0, :-1].double().log_softmax(-1)
+        found = answers.prompt_logprobs[key]
+        own = torch.tensor([each.logprob for each in found])
+        top = torch.tensor([each.top_logprobs for each in found])
+        assert (own - expected.gather(1, torch.tensor(text[1:])[:, None])[:, 0]).abs().max() < 1e-3
+        assert (top - expected.topk(20).values).abs().max() < 1e-3

@@ -6,7 +6,7 @@ import dataclasses
 
 from octavo.errors import DeadlineExceededError
 from octavo.v1 import worker_pb2
-from services.worker.engine.request import LogitRules, Sampling, token_array
+from services.worker.engine.request import LogitRules, LogprobOptions, Sampling, token_array
 from services.worker.engine.step_output import (
     Finish,
     FinishReason,
@@ -15,6 +15,7 @@ from services.worker.engine.step_output import (
     StepOutput,
     Timings,
 )
+from services.worker.engine.step_result import TokenLogprob
 from services.worker.rank.convert import response_to_pb, submission_from_pb
 
 LOAD = Load(
@@ -57,6 +58,40 @@ def test_a_full_submit() -> None:
     assert submission.deadline_at == 102.5
     assert submission.priority == -3
     assert submission.arrived_at == 100.0
+
+
+def test_forced_ids_and_log_probabilities() -> None:
+    submit = worker_pb2.Submit(
+        key=1,
+        prompt_token_ids=[1],
+        forced_token_ids=[2, 3],
+        logprobs=worker_pb2.LogprobOptions(generated=True, top=4, prompt=True),
+        max_tokens=0,
+    )
+    submission = submission_from_pb(submit, now=0.0)
+    assert submission.forced_ids == (2, 3)
+    assert submission.logprobs == LogprobOptions(generated=True, top=4, prompt=True)
+    assert submission.max_tokens == 0
+
+
+def test_log_probabilities_of_an_item_and_of_the_prompt() -> None:
+    plain = TokenLogprob(logprob=-0.5)
+    full = TokenLogprob(logprob=-1.5, top_ids=(0, 7), top_logprobs=(-0.25, -1.5))
+    item = OutputItem(
+        key=1,
+        output_index=3,
+        token_ids=(7,),
+        logprobs=(full,),
+        started=True,
+        prompt_logprobs=(plain, full),
+    )
+    (message,) = response(item).items
+    on_wire = worker_pb2.TokenLogprob(
+        logprob=-1.5, top_token_ids=[0, 7], top_logprobs=[-0.25, -1.5]
+    )
+    assert message.output_index == 3
+    assert list(message.logprobs) == [on_wire]
+    assert list(message.start.prompt_logprobs) == [worker_pb2.TokenLogprob(logprob=-0.5), on_wire]
 
 
 def test_rules_and_stops() -> None:
