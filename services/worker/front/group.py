@@ -16,6 +16,7 @@ import structlog
 
 from octavo.errors import FailedPreconditionError, OctavoError, UnavailableError
 from octavo.v1 import worker_pb2
+from services.worker.front.admission import Admission
 from services.worker.front.attachment import Attachment
 from services.worker.front.generation import Generation, GenerationConfig, Loss
 from services.worker.front.open_requests import Items, OpenRequests
@@ -58,6 +59,7 @@ class Group:
         max_restarts: int,
         on_serving: Callable[[bool], Awaitable[None]],
         watch: RequestWatch,
+        admission: Admission,
     ) -> None:
         self.worker_id = uuid.uuid4().hex
         self.instance_id = ""
@@ -73,6 +75,7 @@ class Group:
         self._max_restarts = max_restarts
         self._on_serving = on_serving
         self._watch = watch
+        self._admission = admission
         self._draining = False
         self._attachments: set[Attachment] = set()
         self._emptied = asyncio.Event()
@@ -137,6 +140,7 @@ class Group:
             self.last_failures[loss.rank] = loss.cause
         self._enter(NOT_SERVING, f"the loss of {loss}")
         self.load = worker_pb2.Load()
+        self._admission.forecast.clear()
         self._deliver(self._open.end_all(_worker_lost(loss)))
         await self._on_serving(False)
 
@@ -161,7 +165,9 @@ class Group:
     def detach(self, attachment: Attachment) -> None:
         """Forgets a gateway whose stream ended, and cancels what it left open."""
         self._attachments.discard(attachment)
-        self._cancel_in_engine(self._open.drop(attachment))
+        dropped = self._open.drop(attachment)
+        self._admission.forecast.forget(dropped)
+        self._cancel_in_engine(dropped)
 
     def num_open(self, attachment: Attachment) -> int:
         """How many requests the gateway has open."""
@@ -173,12 +179,14 @@ class Group:
         try:
             vocabulary_size = self._check_serving()
             check_submit(submit, vocabulary_size=vocabulary_size)
+            self._admission.check(submit)
             submit.key = self._open.open(attachment, key, submit.request_id)
         except OctavoError as error:
             self._watch.refused(submit.request_id, error)
             attachment.refuse(key, error, self.load)
             return
         self._watch.submitted(submit)
+        self._admission.forecast.note_submitted(submit.key, submit)
         assert self.generation is not None
         self.generation.send(worker_pb2.RunRequest(submit=submit))
 
@@ -231,6 +239,7 @@ class Group:
 
     def _on_response(self, response: worker_pb2.RunResponse) -> None:
         self.load = response.load
+        self._admission.forecast.note_response(response, time.monotonic())
         self._watch.generated(response.items)
         self._deliver(self._open.route(list(response.items)))
 

@@ -18,6 +18,7 @@ from octavo.rpc.shutdown import Shutdown
 from octavo.v1 import worker_pb2_grpc
 from services.worker.config import WorkerSettings
 from services.worker.front.admin import GroupAdmin
+from services.worker.front.admission import Admission, Limits
 from services.worker.front.description import Served
 from services.worker.front.generation import GenerationConfig
 from services.worker.front.group import Group
@@ -43,6 +44,7 @@ async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
         max_restarts=settings.max_restarts,
         on_serving=lambda serving: server.set_serving(serving),  # noqa: PLW0108 - made below
         watch=RequestWatch(registry),
+        admission=Admission(_limits(settings)),
     )
     registry.register(GroupCollector(group))
     service = WorkerService(group, await asyncio.to_thread(_served, settings))
@@ -92,6 +94,15 @@ def _served(settings: WorkerSettings) -> Served:
         tokenizer_fingerprint=tokenizer_fingerprint(settings.model),
         max_step_tokens=settings.max_step_tokens,
         max_running=settings.max_running,
+        max_waiting=settings.max_waiting,
+        max_waiting_prompt_tokens=settings.max_waiting_prompt_tokens,
+    )
+
+
+def _limits(settings: WorkerSettings) -> Limits:
+    return Limits(
+        max_running=settings.max_running,
+        max_step_tokens=settings.max_step_tokens,
         max_waiting=settings.max_waiting,
         max_waiting_prompt_tokens=settings.max_waiting_prompt_tokens,
     )

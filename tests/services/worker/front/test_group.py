@@ -19,6 +19,7 @@ from octavo.errors import AbortedError, FailedPreconditionError
 from octavo.v1 import worker_pb2
 from services.worker.front import group as group_file
 from services.worker.front.admin import GroupAdmin
+from services.worker.front.admission import Admission
 from services.worker.front.attachment import Attachment
 from services.worker.front.generation import GenerationConfig
 from services.worker.front.group import NOT_SERVING, SERVING, STARTING, Group, GroupFailedError
@@ -27,6 +28,7 @@ from services.worker.front.process import launch_command
 from services.worker.front.request_watch import RequestWatch
 from services.worker.link.rank_config import RankConfig
 from tests.services.worker.front.fake_rank import ECHO, EXIT, HANG, KEEP, RAISE, STOP_SELF
+from tests.services.worker.front.simulated_worker import LIMITS
 
 HEARTBEAT_LIMIT_S = 1.0
 STEP_LIMIT_MS = 500
@@ -117,7 +119,9 @@ async def running_group(
 
     config = make_config(model, num_ranks, command)
     watch = RequestWatch(CollectorRegistry())
-    group = Group(config, max_restarts=max_restarts, on_serving=note, watch=watch)
+    group = Group(
+        config, max_restarts=max_restarts, on_serving=note, watch=watch, admission=Admission(LIMITS)
+    )
     task = asyncio.create_task(group.run())
     try:
         yield Watched(group, task, serving)

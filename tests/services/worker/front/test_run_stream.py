@@ -12,10 +12,12 @@ from prometheus_client import CollectorRegistry
 from octavo.errors import InvalidArgumentError, OctavoError, ResourceExhaustedError
 from octavo.v1 import worker_pb2
 from services.worker.front import attachment
+from services.worker.front.admission import Admission
 from services.worker.front.group import Group
 from services.worker.front.request_watch import RequestWatch
 from services.worker.front.run_stream import carry
 from services.worker.link import unsent
+from tests.services.worker.front.simulated_worker import LIMITS
 from tests.services.worker.front.test_group import make_config
 
 ATTACH = worker_pb2.RunRequest(attach=worker_pb2.Attach(gateway_id="g"))
@@ -29,7 +31,9 @@ async def ignore(_: bool) -> None:
 def make_group() -> Group:
     config = make_config("", 1, [sys.executable])
     watch = RequestWatch(CollectorRegistry())
-    return Group(config, max_restarts=0, on_serving=ignore, watch=watch)
+    return Group(
+        config, max_restarts=0, on_serving=ignore, watch=watch, admission=Admission(LIMITS)
+    )
 
 
 async def acts(*requests: worker_pb2.RunRequest) -> AsyncIterator[worker_pb2.RunRequest]:

@@ -1,0 +1,150 @@
+"""When a request that comes now would start, and when it would end.
+
+Each running output makes one token a step. A new request needs a place among them, which the first
+to end leave it, and a share of the steps' tokens for its prompt. All is counted as the front has
+seen it: a request waits until its first item has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from octavo.v1 import worker_pb2
+from services.worker.front.pace import Pace
+
+# From here on KV blocks, not places, limit how many run.
+_BLOCKS_SCARCE = 0.9
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request that was taken."""
+
+    num_outputs: int
+    num_prompt_tokens: int
+    max_tokens: int  # of each output; 0: no limit
+    expected_tokens: float  # of each output
+    num_generated: int = 0  # of all outputs
+    is_running: bool = False
+
+    @property
+    def generated_tokens(self) -> float:
+        """What each output has, on average."""
+        return self.num_generated / self.num_outputs
+
+    @property
+    def remaining_steps(self) -> float:
+        """Steps until it ends, by what is expected of it."""
+        return max(1.0, self.expected_tokens - self.generated_tokens)
+
+
+class Forecast:
+    """The open requests by their keys in the engine, and what is known of the group's pace."""
+
+    def __init__(self, *, max_running: int, max_step_tokens: int) -> None:
+        self.num_waiting = 0
+        self.num_waiting_prompt_tokens = 0
+        self._max_running = max_running
+        self._max_step_tokens = max_step_tokens
+        self._pace = Pace()
+        self._open: dict[int, _Open] = {}
+        self._load = worker_pb2.Load()
+        self._stepped_at = 0.0
+
+    @property
+    def num_open(self) -> int:
+        """Counts the requests that wait or run."""
+        return len(self._open)
+
+    def start_s(self, num_prompt_tokens: int) -> float:
+        """Seconds until a prompt of this length would have its first token."""
+        return self._pace.step_s * self._steps_to_start(num_prompt_tokens)
+
+    def end_s(self, submit: worker_pb2.Submit) -> float:
+        """Seconds until the request would have ended."""
+        output_s = self._pace.step_s * self._pace.output_tokens(submit.max_tokens)
+        return self.start_s(len(submit.prompt_token_ids)) + output_s
+
+    def note_submitted(self, key: int, submit: worker_pb2.Submit) -> None:
+        """The request was taken."""
+        self._open[key] = opened = _Open(
+            num_outputs=max(1, submit.sampling.n),
+            num_prompt_tokens=len(submit.prompt_token_ids),
+            max_tokens=submit.max_tokens,
+            expected_tokens=self._pace.output_tokens(submit.max_tokens),
+        )
+        self.num_waiting += 1
+        self.num_waiting_prompt_tokens += opened.num_prompt_tokens
+
+    def note_response(self, response: worker_pb2.RunResponse, now: float) -> None:
+        """The ranks have made a step; `now` is on time.monotonic()."""
+        if self._load.running:  # else the group was idle in between
+            self._pace.note_step(now - self._stepped_at)
+        self._stepped_at, self._load = now, response.load
+        for item in response.items:
+            self._note_item(item)
+
+    def forget(self, keys: Iterable[int]) -> None:
+        """Nobody waits for these any more."""
+        for key in keys:
+            if (opened := self._open.pop(key, None)) is not None:
+                self._leave_queue(opened)
+
+    def clear(self) -> None:
+        """The ranks are lost, and all requests with them."""
+        self.forget(list(self._open))
+        self._load = worker_pb2.Load()
+
+    def _note_item(self, item: worker_pb2.RunItem) -> None:
+        opened = self._open.get(item.key)
+        if opened is None:
+            return
+        if item.HasField("start"):
+            self._leave_queue(opened)
+        opened.num_generated += len(item.token_ids)
+        if item.HasField("error") or item.HasField("timings"):
+            self._learn(opened, failed=item.HasField("error"))
+            self.forget([item.key])
+
+    def _learn(self, opened: _Open, *, failed: bool) -> None:
+        """Of an output that failed, its length is known only where it is more than expected."""
+        tokens = opened.generated_tokens
+        if opened.is_running and not (failed and tokens < opened.expected_tokens):
+            self._pace.note_output(tokens, opened.max_tokens)
+
+    def _leave_queue(self, opened: _Open) -> None:
+        if not opened.is_running:
+            opened.is_running = True
+            self.num_waiting -= 1
+            self.num_waiting_prompt_tokens -= opened.num_prompt_tokens
+
+    def _steps_to_start(self, num_prompt_tokens: int) -> float:
+        lanes = self._running_lanes()
+        num_prefilled = max(1, self._max_step_tokens - len(lanes))  # in each step
+        prefill = 1 + (self.num_waiting_prompt_tokens + num_prompt_tokens) / num_prefilled
+        return max(prefill, self._steps_to_place(lanes))
+
+    def _running_lanes(self) -> list[float]:
+        """For each output that runs, the steps until it ends."""
+        running = [one for one in self._open.values() if one.is_running]
+        return [steps for one in running for steps in [one.remaining_steps] * one.num_outputs]
+
+    def _steps_to_place(self, lanes: list[float]) -> float:
+        """Steps until those that wait have a place, and then there is one more."""
+        num_places = self._max_running
+        if lanes and self._blocks_are_scarce():
+            num_places = len(lanes)
+        waiting = [one for one in self._open.values() if not one.is_running]
+        queue = [steps for one in waiting for steps in [one.expected_tokens] * one.num_outputs]
+        num_free = max(0, num_places - len(lanes))
+        lanes, queue = lanes + queue[:num_free], queue[num_free:]
+        if len(lanes) < num_places:
+            return 0.0
+        rounds, place = divmod(len(queue), len(lanes))
+        mean_steps = sum(queue) / max(1, len(queue))
+        return sorted(lanes)[place] + rounds * mean_steps
+
+    def _blocks_are_scarce(self) -> bool:
+        load = self._load
+        return load.waiting > 0 and load.kv_blocks_used > _BLOCKS_SCARCE * load.kv_blocks_total

@@ -1,0 +1,30 @@
+"""How fast the group works and how long its outputs get: learned from what has run."""
+
+from __future__ import annotations
+
+_STEP_WEIGHT = 0.05  # of the newest step
+_OUTPUT_WEIGHT = 0.1  # of the newest output
+
+
+class Pace:
+    """Running means. Outputs are told apart by the magnitude of the limit that they were given."""
+
+    def __init__(self) -> None:
+        self.step_s = 0.0  # 0: no step was seen yet
+        self._output_tokens: dict[int, float] = {}
+
+    def note_step(self, seconds: float) -> None:
+        """A step of a busy group took this long."""
+        weight = _STEP_WEIGHT if self.step_s else 1.0
+        self.step_s += weight * (seconds - self.step_s)
+
+    def note_output(self, num_tokens: float, max_tokens: int) -> None:
+        """An output ended with this many tokens; 0 as its limit means none."""
+        key = max_tokens.bit_length()
+        mean = self._output_tokens.setdefault(key, num_tokens)
+        self._output_tokens[key] = mean + _OUTPUT_WEIGHT * (num_tokens - mean)
+
+    def output_tokens(self, max_tokens: int) -> float:
+        """How many tokens an output with this limit will have: the limit, until some have ended."""
+        mean = self._output_tokens.get(max_tokens.bit_length(), max_tokens)
+        return min(mean, max_tokens) if max_tokens else mean
