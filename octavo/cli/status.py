@@ -51,9 +51,10 @@ def status(
     ] = None,
     server: ServerFlags,
 ) -> int:
-    """Shows how busy the server is: worker groups, ranks, queues, KV blocks, tokens/s.
+    """Shows how busy the server is, live on a terminal.
 
-    The gateway's metrics have all of it.
+    Worker groups with their ranks, running and queued requests, KV blocks and tokens/s, all from
+    the metrics of the gateway.
 
     \b
     Examples:

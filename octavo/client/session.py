@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -70,10 +72,9 @@ class Session:
         self._requests: SessionRequests[Inbox] = SessionRequests(queue.SimpleQueue)
         self._default_timeout_s = default_timeout_s
         self._call = start(iter(self._outbox.get, None))
-        reader = _Reader(self._call, self._requests, self._outbox, address, timeout_s)
-        # It holds no reference to the session, so that a session nobody holds is cancelled.
-        self._thread = threading.Thread(target=reader.run, name="octavo session", daemon=True)
-        self._thread.start()
+        # Holds no reference to the session, so that one that nobody holds is cancelled.
+        self._reader = _Reader(self._call, self._requests, self._outbox, address, timeout_s)
+        self._reader.start()
 
     def open(
         self,
@@ -104,13 +105,12 @@ class Session:
         """Opens no more, and waits until everything open has ended."""
         self._requests.finish()
         self._outbox.put(None)
-        self._thread.join()
+        self._reader.join()
 
     def close(self) -> None:
         """Cancels everything that is open."""
         self._requests.end(CancelledError("The session was closed.", reason="SESSION_CLOSED"))
-        self._call.cancel()
-        self._thread.join()
+        self._reader.end()
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +134,7 @@ class Session:
         self._call.cancel()
 
 
-class _Reader:
+class _Reader(threading.Thread):
     """Hands what comes to the generations, until the stream ends."""
 
     def __init__(
@@ -145,11 +145,13 @@ class _Reader:
         address: str,
         timeout_s: float | None,
     ) -> None:
+        super().__init__(name="octavo session", daemon=True)
         self._call = call
         self._requests = requests
         self._outbox = outbox
         self._address = address
         self._timeout_s = timeout_s
+        _readers.add(self)
 
     def run(self) -> None:
         failure: OctavoError | None = None
@@ -161,3 +163,18 @@ class _Reader:
         finally:
             self._requests.end(failure)
             self._outbox.put(None)  # ends the thread in which gRPC reads what is to be written
+
+    def end(self) -> None:
+        """Cancels the stream, and waits for the last of it."""
+        self._call.cancel()
+        self.join()
+
+
+_readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_readers() -> None:
+    """Before Python stops daemon threads: see octavo/rpc/channel.py."""
+    for reader in list(_readers):
+        reader.end()

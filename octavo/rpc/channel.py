@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from typing import Any
 
 import grpc
@@ -39,4 +41,18 @@ def open_channel(address: str) -> grpc.aio.Channel:
 
 def open_blocking_channel(address: str) -> grpc.Channel:
     """The same channel for threads: a call blocks the one that makes it."""
-    return grpc.insecure_channel(address, options=_OPTIONS)
+    channel = grpc.insecure_channel(address, options=_OPTIONS)
+    _blocking_channels.add(channel)
+    return channel
+
+
+_blocking_channels: weakref.WeakSet[grpc.Channel] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_blocking_channels() -> None:
+    """Before Python stops the threads of calls that are open: one that stops while it holds a
+    call's lock would hold up the end of the process for good.
+    """
+    for channel in list(_blocking_channels):
+        channel.close()

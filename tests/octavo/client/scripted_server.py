@@ -91,7 +91,7 @@ class ScriptedServer(generation_pb2_grpc.GenerationServiceServicer):
     `gate` holds back every event while it is cleared.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.script: Script = say("Hel", "lo")
         self.model = pb.Model(
             name="tiny",
@@ -112,7 +112,8 @@ class ScriptedServer(generation_pb2_grpc.GenerationServiceServicer):
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=_OPTIONS)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(self, self._server)
         generation_pb2_grpc.add_ModelServiceServicer_to_server(_Models(self.model), self._server)
-        port = self._server.add_insecure_port("127.0.0.1:0")
+        port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.port = port
         self.address = f"127.0.0.1:{port}"
         self._server.start()
 

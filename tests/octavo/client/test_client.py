@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import subprocess
+import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -129,6 +133,38 @@ def test_no_server_says_which_address(server: ScriptedServer, client: Any) -> No
     )
 
 
+def test_the_next_call_connects_again(server: ScriptedServer, make_harness: MakeHarness) -> None:
+    client = make_harness(retries=10, timeout=10).client
+    assert client.generate("Hi").text == "Hello"
+    server.stop()
+    replaced = ScriptedServer(server.port)
+    try:
+        assert client.generate("Hi").text == "Hello"
+    finally:
+        replaced.stop()
+
+
+@pytest.mark.parametrize(
+    "left_open",
+    ["events = client.stream('a')", "session = client.session(); events = session.open('a')"],
+)
+def test_a_process_may_end_with_a_generation_open(server: ScriptedServer, left_open: str) -> None:
+    server.script = chatter
+    script = f"import octavo; client = octavo.Client({server.address!r}); {left_open}; next(events)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    give_up_at = time.monotonic() + 10
+    while server.num_open:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+
+
 def test_a_closed_client_says_so(client: Any) -> None:
     client.close()
     with pytest.raises(FailedPreconditionError, match="closed"):
@@ -161,8 +197,6 @@ def test_many_threads_share_a_client(server: ScriptedServer) -> None:
 
 
 def test_an_async_client_belongs_to_one_loop(server: ScriptedServer) -> None:
-    import asyncio
-
     shared = octavo.AsyncClient(server.address)
 
     async def use(*, close: bool) -> None:
