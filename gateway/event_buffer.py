@@ -1,7 +1,8 @@
 """The events of one request between the streams that make them and the client that reads them.
 
 A reader that keeps up gets every delta as it comes. What queues up while it does not becomes one
-delta per output, so that a slow reader costs memory bounded by the text of its own request.
+delta per output, so that a slow reader costs memory bounded by the text of its own request. One
+that asked for the likeliest tokens is dropped before they take too much.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from gateway.answer_size import MAX_TOKENS_HELD, num_tokens_in
 from gateway.events import Accepted, Delta, Event, Finished, Token, Usage
-from octavo.errors import OctavoError
+from octavo.errors import OctavoError, ResourceExhaustedError
 
 
 class _PendingDelta:
@@ -37,6 +39,7 @@ class EventBuffer:
         self._error: OctavoError | None = None
         self._ended = False
         self._changed = asyncio.Event()
+        self._num_tokens = 0
 
     def add(self, event: Accepted | Finished | Usage) -> None:
         """Adds an event that is never merged."""
@@ -58,6 +61,9 @@ class EventBuffer:
         pending.texts.append(text)
         pending.tokens.extend(tokens)
         self._changed.set()
+        self._num_tokens += num_tokens_in(tokens)
+        if self._num_tokens > MAX_TOKENS_HELD:
+            self.fail(_slow_reader())
 
     def end(self) -> None:
         """Ends the iteration after what waits."""
@@ -92,4 +98,14 @@ class EventBuffer:
         if not isinstance(event, _PendingDelta):
             return event
         self._growing.pop(event.output_index, None)
+        self._num_tokens -= num_tokens_in(event.tokens)
         return event.freeze()
+
+
+def _slow_reader() -> ResourceExhaustedError:
+    limit = f"{MAX_TOKENS_HELD} tokens"
+    return ResourceExhaustedError(
+        f"More than {limit} waited for the client to read them.",
+        reason="SLOW_READER",
+        metadata={"limit": limit},
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gateway.answer_size import MAX_TOKENS_HELD
 from gateway.model_card import ModelCard
 from gateway.request import Chat, GenerationRequest
 from gateway.validation import check_input_bytes, is_absent
@@ -52,6 +53,7 @@ def check_prompt_length(request: GenerationRequest, num_tokens: int, model: Mode
         raise invalid_field(field, f"{num_tokens} tokens", f"at most {limit} tokens")
     if num_tokens == 0:
         raise invalid_field(field, "0 tokens", "text that makes at least one token")
+    _check_prompt_logprobs(request, num_tokens)
     room = model.max_context_tokens - num_tokens
     if (num_forced := len(request.sampling.forced_token_ids)) > room:
         limit_text = f"at most {room} ids, the rest of the context"
@@ -63,6 +65,14 @@ def input_field(request: GenerationRequest) -> str:
     return next(
         name for name in ("prompt", "token_ids", "chat") if getattr(request, name) is not None
     )
+
+
+def _check_prompt_logprobs(request: GenerationRequest, num_tokens: int) -> None:
+    """They come in one message."""
+    num_scores = num_tokens * (1 + (request.output.top_logprobs or 0))
+    if request.output.prompt_logprobs and num_scores > MAX_TOKENS_HELD:
+        limit = f"at most {MAX_TOKENS_HELD}: the prompt's tokens times 1 + top_logprobs"
+        raise invalid_field("output.prompt_logprobs", f"{num_scores} log probabilities", limit)
 
 
 def _check_supported(request: GenerationRequest, model: ModelCard) -> None:

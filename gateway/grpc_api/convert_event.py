@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from gateway.answer_size import AnswerSize
 from gateway.events import Accepted, Delta, Event, Finished, Token, Usage
 from gateway.model_card import ModelCard
 from octavo.errors import OctavoError
@@ -43,16 +44,19 @@ class GenerateAnswer:
     """Gathers the events of one generation into the answer of Generate."""
 
     def __init__(self) -> None:
+        self._size = AnswerSize()
         self._response = pb.GenerateResponse()
         self._texts: dict[int, list[str]] = {}
         self._outputs: dict[int, pb.Output] = {}
 
     def add(self, event: Event) -> None:
-        """Takes the next event."""
+        """Takes the next event; raises InvalidArgumentError where the answer grows too large."""
         match event:
             case Accepted():
+                self._size.add(event.prompt_tokens)
                 self._response.accepted.CopyFrom(accepted_to_pb(event))
             case Delta():
+                self._size.add(event.tokens)
                 self._texts.setdefault(event.output_index, []).append(event.text)
                 self._output(event.output_index).tokens.extend(_tokens_to_pb(event.tokens))
             case Finished():

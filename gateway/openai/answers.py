@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from gateway.answer_size import AnswerSize
 from gateway.events import Accepted, Delta, Event, Finished, Token, Usage
 from gateway.openai.answer_format import AnswerFormat, Choice
 from gateway.openai.disconnect import ClientGoneError, until_disconnected
@@ -61,15 +62,18 @@ class WholeAnswer:
     async def _collected(self) -> dict[str, Any]:
         choices: dict[int, Choice] = {}
         usage: list[Usage] = []
+        size = AnswerSize()
         async with self._job.events() as events:
             async for prompt, event in events:
                 first = prompt * self._job.outputs_each
                 match event:
                     case Accepted():
                         for index in range(first, first + self._job.outputs_each):
+                            size.add(event.prompt_tokens)
                             self._job.format.opening(index, event)
                     case Delta():
                         choice = choices.setdefault(first + event.output_index, Choice())
+                        size.add(event.tokens)
                         choice.texts.append(event.text)
                         choice.tokens.extend(event.tokens)
                     case Finished():

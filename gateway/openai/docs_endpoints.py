@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,9 +20,7 @@ class DocsEndpoints:
     """The functions of both routes."""
 
     def __init__(self) -> None:
-        description = describe_api(__version__)
-        self._json = json_bytes(description)
-        self._page = docs_page(description).encode()
+        self._json, self._page = _rendered()
 
     async def get_description(self, request: Request) -> Response:
         """GET /openapi.json."""
@@ -30,3 +30,10 @@ class DocsEndpoints:
         """GET /docs."""
         headers = {"content-security-policy": _POLICY}
         return Response(self._page, media_type="text/html", headers=headers)
+
+
+@functools.cache
+def _rendered() -> tuple[bytes, bytes]:
+    """The description and the page, which are the same for all applications of a process."""
+    description = describe_api(__version__)
+    return json_bytes(description), docs_page(description).encode()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.accepted_fields import ACCEPTED, bounded_by, capabilities
+from gateway.answer_size import MAX_TOKENS_HELD
 from gateway.model_card import GenerationDefaults, ModelCard
 from gateway.model_checks import check_against_model, check_prompt_length
 from gateway.request import (
@@ -122,3 +123,14 @@ def test_what_the_workers_do_not_take_is_neither_advertised_nor_accepted() -> No
     with_top = replace(bounded, fields=(*bounded.fields, "output.top_logprobs"))
     error = refusal(top, replace(MODEL, capabilities=with_top))
     assert error.metadata["field"] == "output.top_logprobs"
+
+
+def test_a_prompts_log_probabilities_fit_into_one_message() -> None:
+    model = replace(MODEL, max_context_tokens=2**20)
+    asked = request(output=OutputOptions(prompt_logprobs=True, top_logprobs=20))
+    check_prompt_length(asked, MAX_TOKENS_HELD // 21, model)
+    with pytest.raises(InvalidArgumentError) as raised:
+        check_prompt_length(asked, MAX_TOKENS_HELD // 21 + 1, model)
+    assert raised.value.metadata["field"] == "output.prompt_logprobs"
+    without = request(output=OutputOptions(logprobs=True, top_logprobs=20))
+    check_prompt_length(without, MAX_TOKENS_HELD, model)

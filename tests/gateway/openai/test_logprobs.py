@@ -164,3 +164,18 @@ def test_a_token_that_is_not_among_the_likeliest_is_added() -> None:
     top = [TopToken(id=2, bytes=b"b", logprob=-0.1)]
     token = Token(id=1, bytes=b"a", logprob=-9.0, top=top)
     assert CompletionLogprobs([], 0).fields([token])["top_logprobs"] == [{"b": -0.1, "a": -9.0}]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_an_answer_that_is_too_large_is_refused_and_may_be_streamed(
+    http: httpx.AsyncClient, generation: FakeGeneration, path: str
+) -> None:
+    top = (TopToken(id=2, bytes=b"b", logprob=-0.1),) * 2**18
+    token = Token(id=1, bytes=b"a", logprob=-9.0, top=top)
+    deltas = [Delta(output_index=0, text="a", tokens=[token])] * 3
+    script: list[Step] = scored_script()
+    generation.answer = lambda _: [script[0], *deltas, *script[-2:]]
+    answer = await http.post(path, json={**CHAT, "prompt": "a"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "answer_too_large")
+    assert generation.num_open == 0
+    assert len(await chunks(http, path, **CHAT, prompt="a")) >= 3
