@@ -12,14 +12,15 @@ from dataclasses import replace
 from gateway.field_checks import (
     FLAG,
     JSON_OBJECT,
+    MAX_PROMPT_TOKENS,
     MAX_UINT32,
-    TOKEN_IDS,
     Check,
     by_token_id,
     list_of,
     matching,
     number,
     text,
+    token_ids,
     whole_number,
 )
 from gateway.model_card import Capabilities
@@ -40,14 +41,13 @@ MAX_STOP_SEQUENCE_TOKENS = 32
 MAX_TIME_LIMIT_MS = 24 * 60 * 60 * 1_000
 # gRPC takes messages of 32 MiB; the texts that fit are bounded by `max_prompt_bytes` below that.
 _ANY_TEXT = text(0, 32 * 1024 * 1024)
-_TOKEN_ID = whole_number(0, MAX_UINT32)
-_STOP_SEQUENCE = list_of(_TOKEN_ID, min_items=1, max_items=MAX_STOP_SEQUENCE_TOKENS)
+_STOP_SEQUENCE = token_ids(min_items=1, max_items=MAX_STOP_SEQUENCE_TOKENS)
 
 ACCEPTED: Mapping[str, Check] = {
     "request_id": matching(r"[A-Za-z0-9._:-]{1,128}", "1 to 128 characters of [A-Za-z0-9._:-]"),
     "model": text(1, 256),
     "prompt": _ANY_TEXT,
-    "token_ids": TOKEN_IDS,
+    "token_ids": token_ids(min_items=1, max_items=MAX_PROMPT_TOKENS),
     "chat.messages.role": text(1, 64),
     "chat.messages.content": _ANY_TEXT,
     "chat.messages.name": text(1, 256),
@@ -62,14 +62,14 @@ ACCEPTED: Mapping[str, Check] = {
     "sampling.no_repeat_ngram": whole_number(0, MAX_NO_REPEAT_NGRAM),
     "sampling.logit_bias": by_token_id(number(-100, 100), max_items=MAX_LOGIT_BIAS_TOKENS),
     "sampling.bad_words": list_of(text(1, MAX_BAD_WORD_BYTES), max_items=MAX_BAD_WORDS),
-    "sampling.allowed_token_ids": list_of(_TOKEN_ID, max_items=MAX_ALLOWED_TOKEN_IDS),
+    "sampling.allowed_token_ids": token_ids(max_items=MAX_ALLOWED_TOKEN_IDS),
     "sampling.seed": whole_number(-(2**63), 2**63 - 1),
     "sampling.n": whole_number(1, MAX_OUTPUTS),
-    "sampling.forced_token_ids": TOKEN_IDS,
+    "sampling.forced_token_ids": token_ids(max_items=MAX_PROMPT_TOKENS),
     "stopping.max_tokens": whole_number(0, MAX_UINT32),
     "stopping.min_tokens": whole_number(0, MAX_UINT32),
     "stopping.stop": list_of(text(1, MAX_STOP_TEXT_BYTES), max_items=MAX_STOP_TEXTS),
-    "stopping.stop_token_ids": list_of(_TOKEN_ID, max_items=MAX_STOP_TOKEN_IDS),
+    "stopping.stop_token_ids": token_ids(max_items=MAX_STOP_TOKEN_IDS),
     "stopping.stop_token_sequences": list_of(_STOP_SEQUENCE, max_items=MAX_STOP_TOKEN_SEQUENCES),
     "stopping.ignore_eos": FLAG,
     "stopping.include_stop": FLAG,

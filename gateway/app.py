@@ -12,6 +12,7 @@ from gateway.admin import GatewayAdmin
 from gateway.assembly import CLOSE_GRACE_S, Gateway
 from gateway.config import GatewaySettings
 from gateway.openai.app import create_app
+from gateway.openai.limits import HttpLimits
 from gateway.openai.server import serve_http
 from octavo.metrics import MetricsServer
 from octavo.ready_file import write_ready_file
@@ -19,6 +20,9 @@ from octavo.rpc.admin import administered
 from octavo.rpc.shutdown import Shutdown
 
 log = structlog.get_logger()
+
+# What a byte of a prompt may take in JSON, escapes and the rest of the body included.
+_BODY_BYTES_EACH = 4
 
 
 async def run(settings: GatewaySettings) -> None:
@@ -49,6 +53,7 @@ async def _http_and_metrics(
         app = create_app(
             gateway.generation,
             gateway.tokenization,
+            limits=HttpLimits(max_body_bytes=_BODY_BYTES_EACH * settings.max_prompt_bytes),
             request_log=gateway.request_log,
             cors_origins=settings.cors_origin,
             has_docs=settings.docs,

@@ -16,6 +16,7 @@ MAX_UINT32 = 2**32 - 1
 MAX_PROMPT_TOKENS = 2**20
 MAX_JSON_DEPTH = 32
 MAX_JSON_ITEMS = 10_000
+MAX_JSON_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +61,14 @@ def number(low: float, high: float, *, low_included: bool = True) -> Check:
 
 def text(min_bytes: int, max_bytes: int) -> Check:
     """Valid Unicode of so many bytes in UTF-8."""
+    limit = f"{min_bytes} to {max_bytes} bytes"
 
     def check(field: str, value: Any) -> None:
+        if isinstance(value, str) and len(value) > max_bytes:  # at least so many; not counted
+            raise invalid_field(field, f"{len(value)} characters", limit)
         num_bytes = utf8_length(field, value)
         if not min_bytes <= num_bytes <= max_bytes:
-            raise invalid_field(field, f"{num_bytes} bytes", f"{min_bytes} to {max_bytes} bytes")
+            raise invalid_field(field, f"{num_bytes} bytes", limit)
 
     schema: dict[str, Any] = {"type": "string", "maxLength": max_bytes}
     return Check(run=check, schema={**schema, "minLength": 1} if min_bytes else schema)
@@ -96,6 +100,21 @@ def list_of(check_item: Check, *, min_items: int = 0, max_items: int) -> Check:
     return Check(run=check, schema={**schema, "minItems": min_items} if min_items else schema)
 
 
+def token_ids(*, min_items: int = 0, max_items: int) -> Check:
+    """A list of so many whole numbers that may be token ids. Thousands are common, so they are
+    compared without a loop; whether the vocabulary has them is checked against the model.
+    """
+    check_each = list_of(whole_number(0, MAX_UINT32), min_items=min_items, max_items=max_items)
+
+    def check(field: str, value: Any) -> None:
+        if not min_items <= len(value) <= max_items:
+            raise invalid_field(field, f"{len(value)} ids", f"{min_items} to {max_items} token ids")
+        if value and not 0 <= min(value) <= max(value) <= MAX_UINT32:
+            check_each(field, value)
+
+    return Check(run=check, schema=check_each.schema)
+
+
 def by_token_id(check_value: Check, *, max_items: int) -> Check:
     """A mapping from so many token ids to values that pass `check_value`."""
 
@@ -118,13 +137,6 @@ def _check_flag(field: str, value: Any) -> None:
         raise invalid_field(field, value, "true or false")
 
 
-def _check_token_ids(field: str, value: Any) -> None:
-    if not 1 <= len(value) <= MAX_PROMPT_TOKENS:
-        raise invalid_field(field, f"{len(value)} ids", f"1 to {MAX_PROMPT_TOKENS} token ids")
-    if not all(isinstance(item, int) and not isinstance(item, bool) for item in value):
-        raise invalid_field(field, value, "a list of whole numbers")
-
-
 def _check_json_object(field: str, value: Any) -> None:
     """Walks without recursion."""
     waiting: list[tuple[Any, int]] = [(value, 0)]
@@ -140,16 +152,6 @@ def _check_json_object(field: str, value: Any) -> None:
 
 # True or false.
 FLAG = Check(run=_check_flag, schema={"type": "boolean"})
-# Token ids, at least one; whether the vocabulary has them is checked against the model.
-TOKEN_IDS = Check(
-    run=_check_token_ids,
-    schema={
-        "type": "array",
-        "items": {"type": "integer", "minimum": 0, "maximum": MAX_UINT32},
-        "minItems": 1,
-        "maxItems": MAX_PROMPT_TOKENS,
-    },
-)
 # JSON of bounded depth and size, its numbers finite.
 JSON_OBJECT = Check(run=_check_json_object, schema={"type": "object"})
 

@@ -17,7 +17,7 @@ from gateway.validation import check_chat_fields
 from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.errors import invalid_field
 
-MAX_DETOKENIZE_TOKENS = 2**20
+MAX_DETOKENIZE_TOKENS = 2**17
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

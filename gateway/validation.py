@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.accepted_fields import ACCEPTED
-from gateway.field_checks import TOKEN_IDS, utf8_length
+from gateway.field_checks import utf8_length
 from gateway.request import Chat, GenerationRequest, Message
 from octavo.errors import InvalidArgumentError, invalid_field, unsupported_field
 
@@ -19,9 +19,11 @@ _NOT_FROM_THE_CLIENT = {"arrived_at", "deadline_at"}
 
 
 def check_request(request: GenerationRequest, *, max_prompt_bytes: int) -> None:
-    """Checks all that can be checked without knowing the model; raises InvalidArgumentError."""
-    _check_fields(request, "", "")
+    """Checks all that can be checked without knowing the model; raises InvalidArgumentError. How
+    many there are of something comes before what they are.
+    """
     _check_input(request)
+    _check_fields(request, "", "")
     check_input_bytes(request, max_prompt_bytes)
     _check_together(request)
 
@@ -52,12 +54,19 @@ def chat_bytes(chat: Chat) -> int:
 
 def check_chat_fields(chat: Chat, *, max_prompt_bytes: int) -> None:
     """Checks a conversation by itself, as Tokenize takes it."""
-    _check_fields(chat, "chat", "chat")
     _check_messages(chat.messages)
+    _check_fields(chat, "chat", "chat")
     if (num_bytes := chat_bytes(chat)) > max_prompt_bytes:
         raise invalid_field(
             "chat.messages", f"{num_bytes} bytes", f"at most {max_prompt_bytes} bytes"
         )
+
+
+def check_num_messages(count: int) -> None:
+    """A conversation has at least one message, and not too many."""
+    if not 1 <= count <= MAX_MESSAGES:
+        limit = f"1 to {MAX_MESSAGES} messages"
+        raise invalid_field("chat.messages", f"{count} messages", limit)
 
 
 def is_absent(value: Any) -> bool:
@@ -95,7 +104,7 @@ def _check_input(request: GenerationRequest) -> None:
         given = " and ".join(inputs) or "absent"
         raise invalid_field("input", given, "exactly one of prompt, token_ids and chat")
     if request.token_ids is not None:
-        TOKEN_IDS("token_ids", request.token_ids)
+        ACCEPTED["token_ids"]("token_ids", request.token_ids)
     if request.chat is not None:
         _check_messages(request.chat.messages)
 
@@ -119,9 +128,7 @@ def _check_together(request: GenerationRequest) -> None:
 
 
 def _check_messages(messages: Sequence[Message]) -> None:
-    if not 1 <= len(messages) <= MAX_MESSAGES:
-        limit = f"1 to {MAX_MESSAGES} messages"
-        raise invalid_field("chat.messages", f"{len(messages)} messages", limit)
+    check_num_messages(len(messages))
     for index, message in enumerate(messages):
         if message.role is None:
             raise _absent(f"chat.messages[{index}].role", "the role that speaks")

@@ -1,13 +1,20 @@
-"""From the public wire's requests to the gateway's own types. Checks nothing: validation does."""
+"""From the public wire's requests to the gateway's own types.
+
+Checks are validation's, but for what would take long to convert: a million messages, or values of
+template arguments, are refused by their number. Lists of ids stay protobuf's for the same reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import struct_pb2
 
 from gateway import request as domain
+from gateway.field_checks import MAX_JSON_BYTES
+from gateway.validation import check_num_messages
+from octavo.errors import invalid_field
 from octavo.v1 import generation_pb2 as pb
 
 
@@ -26,7 +33,7 @@ def generation_request_from_pb(
         deadline_at=deadline_at,
         model=_given(message, "model"),
         prompt=message.prompt if given == "prompt" else None,
-        token_ids=tuple(message.token_ids.ids) if given == "token_ids" else None,
+        token_ids=message.token_ids.ids if given == "token_ids" else None,
         chat=chat_from_pb(message.chat) if given == "chat" else None,
         sampling=_sampling_from_pb(message.sampling),
         stopping=_stopping_from_pb(message.stopping),
@@ -38,19 +45,48 @@ def generation_request_from_pb(
 
 
 def chat_from_pb(chat: pb.ChatInput) -> domain.Chat:
-    """A conversation."""
-    has_arguments = chat.HasField("template_arguments")
+    """A conversation; raises InvalidArgumentError where it has too many messages."""
+    check_num_messages(len(chat.messages))
     return domain.Chat(
         messages=tuple(_message_from_pb(message) for message in chat.messages),
-        tools=tuple(_tool_from_pb(tool) for tool in chat.tools),
+        tools=_Each(chat.tools, _tool_from_pb),
         tool_choice=_tool_choice_from_pb(chat),
-        template_arguments=struct_from_pb(chat.template_arguments) if has_arguments else None,
+        template_arguments=_template_arguments_from_pb(chat),
     )
+
+
+def _template_arguments_from_pb(chat: pb.ChatInput) -> Mapping[str, Any] | None:
+    if not chat.HasField("template_arguments"):
+        return None
+    if (num_bytes := chat.template_arguments.ByteSize()) > MAX_JSON_BYTES:
+        limit = f"at most {MAX_JSON_BYTES} bytes"
+        raise invalid_field("chat.template_arguments", f"{num_bytes} bytes", limit)
+    return struct_from_pb(chat.template_arguments)
 
 
 def struct_from_pb(struct: struct_pb2.Struct) -> Mapping[str, Any]:
     """A Struct as plain values; the depth is bounded by what protobuf decodes (100 messages)."""
     return {name: _value_from_pb(value) for name, value in struct.fields.items()}
+
+
+class _Each(Sequence[Any]):
+    """The items of a repeated field, each converted when it is looked at."""
+
+    def __init__(self, items: Sequence[Any], convert: Callable[[Any], Any]) -> None:
+        self._items = items
+        self._convert = convert
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._convert(item) for item in self._items[index]]
+        return self._convert(self._items[index])
+
+
+def _ids_of(sequence: pb.TokenIds) -> Sequence[int]:
+    return sequence.ids
 
 
 def _given(message: Any, field: str) -> Any:
@@ -73,11 +109,12 @@ def _value_from_pb(value: struct_pb2.Value) -> Any:
 def _message_from_pb(message: pb.ChatMessage) -> domain.Message:
     return domain.Message(
         **_all_given(message, "role", "content", "name", "tool_call_id"),
-        tool_calls=tuple(
-            domain.ToolCall(**_all_given(call, "id", "name", "arguments"))
-            for call in message.tool_calls
-        ),
+        tool_calls=_Each(message.tool_calls, _tool_call_from_pb),
     )
+
+
+def _tool_call_from_pb(call: pb.ToolCall) -> domain.ToolCall:
+    return domain.ToolCall(**_all_given(call, "id", "name", "arguments"))
 
 
 def _tool_from_pb(tool: pb.Tool) -> domain.Tool:
@@ -115,10 +152,10 @@ def _sampling_from_pb(sampling: pb.SamplingParameters) -> domain.Sampling:
             "seed",
             "n",
         ),
-        logit_bias=dict(sampling.logit_bias),
-        bad_words=tuple(sampling.bad_words),
-        allowed_token_ids=tuple(sampling.allowed_token_ids),
-        forced_token_ids=tuple(sampling.forced_token_ids),
+        logit_bias=sampling.logit_bias,
+        bad_words=sampling.bad_words,
+        allowed_token_ids=sampling.allowed_token_ids,
+        forced_token_ids=sampling.forced_token_ids,
     )
 
 
@@ -127,11 +164,9 @@ def _stopping_from_pb(stopping: pb.StoppingParameters) -> domain.Stopping:
         **_all_given(
             stopping, "max_tokens", "min_tokens", "ignore_eos", "include_stop", "time_limit_ms"
         ),
-        stop=tuple(stopping.stop),
-        stop_token_ids=tuple(stopping.stop_token_ids),
-        stop_token_sequences=tuple(
-            tuple(sequence.ids) for sequence in stopping.stop_token_sequences
-        ),
+        stop=stopping.stop,
+        stop_token_ids=stopping.stop_token_ids,
+        stop_token_sequences=_Each(stopping.stop_token_sequences, _ids_of),
     )
 
 
@@ -148,6 +183,6 @@ def _constraint_from_pb(message: pb.GenerateRequest) -> domain.Constraint | None
         return None
     kind = message.constraint.WhichOneof("language")
     if kind == "choice":
-        return domain.Constraint(kind=kind, value=tuple(message.constraint.choice.texts))
+        return domain.Constraint(kind=kind, value=message.constraint.choice.texts)
     value = getattr(message.constraint, kind) if kind not in (None, "json_object") else None
     return domain.Constraint(kind=kind or "", value=value)

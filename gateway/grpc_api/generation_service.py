@@ -93,7 +93,7 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
     ) -> pb.DetokenizeResponse:
         """Turns token ids into text."""
         text = await self._tokenization.detokenize(
-            tuple(request.token_ids),
+            request.token_ids,
             model=_given(request, "model"),
             skip_special_tokens=_given(request, "skip_special_tokens"),
             timeout_s=Call.of(context).timeout_s,

@@ -70,7 +70,7 @@ class MessageBody(StrictModel):
 
 Messages = Annotated[
     list[MessageBody],
-    Field(fail_fast=True, json_schema_extra={"minItems": 1, "maxItems": MAX_MESSAGES}),
+    Field(fail_fast=True, max_length=MAX_MESSAGES, json_schema_extra={"minItems": 1}),
 ]
 
 

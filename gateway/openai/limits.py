@@ -16,7 +16,7 @@ class HttpLimits:
     write may wait for a client that does not read. `max_prompts` bounds a list of prompts.
     """
 
-    max_body_bytes: int = 10 * 1024 * 1024
+    max_body_bytes: int = 4 * 1024 * 1024
     body_time_s: float = 30.0
     ping_interval_s: float = 15.0
     stall_limit_s: float = 30.0

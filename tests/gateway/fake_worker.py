@@ -47,11 +47,14 @@ def scored(token_id: int, num_top: int) -> pb.TokenLogprob:
 class _Output:
     """One output of a request in the batch."""
 
-    def __init__(self, submit: pb.Submit, index: int, ids: Iterator[int]) -> None:
+    def __init__(
+        self, submit: pb.Submit, index: int, ids: Iterator[int], longest_output: int
+    ) -> None:
         self.submit = submit
         self.index = index
         self.ids = itertools.chain(submit.forced_token_ids, ids)
         self.made: list[int] = []
+        self.longest = min(longest_output, MAX_CONTEXT - len(submit.prompt_token_ids))
         self.has_ended = False
 
     def step(self, forced_end: pb.RunFinishReason.ValueType | None) -> pb.RunItem:
@@ -86,14 +89,16 @@ class _Output:
             item.finish.stop_sequence_index = matched[0]
         elif submit.HasField("max_tokens") and num_tokens >= submit.max_tokens:
             item.finish.reason = pb.RUN_FINISH_REASON_LENGTH
-        elif len(submit.prompt_token_ids) + num_tokens >= MAX_CONTEXT:
+        elif num_tokens >= self.longest:
             item.finish.reason = pb.RUN_FINISH_REASON_CONTEXT_LENGTH
 
 
 class _Running:
     """One request in the batch."""
 
-    def __init__(self, submit: pb.Submit, reply: Reply, answers: _Answers) -> None:
+    def __init__(
+        self, submit: pb.Submit, reply: Reply, answers: _Answers, longest_output: int
+    ) -> None:
         self.submit = submit
         self.answers = answers
         self.began_at = time.monotonic()
@@ -101,7 +106,7 @@ class _Running:
         self.has_ended = False
         self._has_started = False
         self._outputs = [
-            _Output(submit, index, itertools.chain(reply(submit), chatter(submit)))
+            _Output(submit, index, itertools.chain(reply(submit), chatter(submit)), longest_output)
             for index in range(submit.sampling.n or 1)
         ]
 
@@ -154,6 +159,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             *(field.name for field in pb.Submit.DESCRIPTOR.fields),
         ]
         self.max_outputs = 32
+        self.longest_output = MAX_CONTEXT  # beyond it the context counts as full
         self.error: pb.RunError | None = None
         self.submits: list[pb.Submit] = []
         self.cancelled_keys: list[int] = []
@@ -245,7 +251,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             item = pb.RunItem(key=submit.key, error=self.error)
             answers.put_nowait(pb.RunResponse(items=[item], load=self._load()))
             return
-        self._running[submit.key] = _Running(submit, self.reply, answers)
+        self._running[submit.key] = _Running(submit, self.reply, answers, self.longest_output)
 
     def _cancel(self, keys: Iterable[int]) -> None:
         for key in keys:

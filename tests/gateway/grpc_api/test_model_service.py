@@ -78,12 +78,12 @@ def request_with(path: str) -> pb.GenerateRequest:
         request.prompt = "x"
     if path == "output.top_logprobs":
         request.output.logprobs = True
-    field = _descriptor_of(path)
+    field = descriptor_of(path)
     set_field(request, path, _OTHER_SAMPLES.get(path, _SAMPLES.get(field.cpp_type, 1)))
     return request
 
 
-def _descriptor_of(path: str) -> FieldDescriptor:
+def descriptor_of(path: str) -> FieldDescriptor:
     message = pb.GenerateRequest.DESCRIPTOR
     *folders, last = path.split(".")
     for name in folders:
