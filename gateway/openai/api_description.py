@@ -31,12 +31,6 @@ _MODEL_ID: Schema = {
     "description": "The model's name.",
     "schema": {"type": "string", "minLength": 1},
 }
-_STREAM: Schema = {
-    "schema": {
-        "type": "string",
-        "description": "Server-sent events, each a chunk as JSON; then [DONE].",
-    }
-}
 _REFUSALS = {"400": "The request is wrong.", "503": "No worker group serves now."}
 _BODY_REFUSALS = {
     "404": "There is no such model.",
@@ -153,7 +147,7 @@ def _operation(operation: Operation) -> Schema:
 def _responses(operation: Operation) -> Schema:
     content = {"application/json": {"schema": _ref(operation.answer)}}
     if operation.streams:
-        content["text/event-stream"] = _STREAM
+        content["text/event-stream"] = {}  # each event a chunk as JSON, then [DONE]
     refusals = _REFUSALS | (_BODY_REFUSALS if operation.body else {})
     if "{id}" in operation.path:
         refusals |= {"404": _BODY_REFUSALS["404"]}

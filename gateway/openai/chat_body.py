@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
+from gateway.accepted_fields import ACCEPTED
 from gateway.openai.body import Neutral, StrictModel
 from gateway.openai.errors import ApiError
 from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
@@ -117,8 +118,10 @@ class ChatBody(GenerationBody):
         return OutputOptions(logprobs=self.logprobs or None, top_logprobs=self.top_logprobs or None)
 
     def to_request(self, *, request_id: str, arrived_at: float) -> GenerationRequest:
-        """The request; `max_completion_tokens` wins over its older name."""
+        """The request; `max_completion_tokens` wins over its older name, which is checked too."""
         newer = self.max_completion_tokens
+        if newer is not None and self.max_tokens is not None:
+            ACCEPTED["stopping.max_tokens"]("max_tokens", self.max_tokens)
         return GenerationRequest(
             request_id=request_id,
             arrived_at=arrived_at,

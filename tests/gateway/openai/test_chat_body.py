@@ -263,3 +263,12 @@ async def test_messages_are_required(http: httpx.AsyncClient) -> None:
     answer = await http.post(PATH, json={"model": MODEL})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "messages is required."
+
+
+async def test_the_older_name_is_checked_though_the_newer_wins(
+    http: httpx.AsyncClient, generation: FakeGeneration
+) -> None:
+    answer = await post(http, max_completion_tokens=5, max_tokens=-1)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "max_tokens"
+    assert not generation.requests
