@@ -17,6 +17,12 @@ MAX_PROMPT_TOKENS = 2**20
 MAX_JSON_DEPTH = 32
 MAX_JSON_ITEMS = 10_000
 MAX_JSON_BYTES = 256 * 1024
+# A Struct has one kind of number, in which larger ones are no longer exact.
+MAX_JSON_INTEGER = 2**53
+_JSON_LIMIT = (
+    f"at most {MAX_JSON_DEPTH} levels deep, with {MAX_JSON_ITEMS} values"
+    f" and {MAX_JSON_BYTES} bytes of text"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,13 +146,13 @@ def _check_flag(field: str, value: Any) -> None:
 def _check_json_object(field: str, value: Any) -> None:
     """Walks without recursion."""
     waiting: list[tuple[Any, int]] = [(value, 0)]
-    num_items = 0
+    num_items = num_bytes = 0
     while waiting:
         item, depth = waiting.pop()
         num_items += 1
-        if depth > MAX_JSON_DEPTH or num_items > MAX_JSON_ITEMS:
-            limit = f"at most {MAX_JSON_DEPTH} levels deep and {MAX_JSON_ITEMS} values"
-            raise invalid_field(field, "larger JSON", limit)
+        num_bytes += utf8_length(field, item) if isinstance(item, str) else 0
+        if depth > MAX_JSON_DEPTH or num_items > MAX_JSON_ITEMS or num_bytes > MAX_JSON_BYTES:
+            raise invalid_field(field, "larger JSON", _JSON_LIMIT)
         waiting.extend((inner, depth + 1) for inner in _inner_values(field, item))
 
 
@@ -173,9 +179,10 @@ def _inner_values(field: str, value: Any) -> Sequence[Any]:
         return value
     if isinstance(value, float) and not math.isfinite(value):
         raise invalid_field(field, value, "JSON with finite numbers")
-    if isinstance(value, str):
-        utf8_length(field, value)
-    elif value is not None and not isinstance(value, bool | int | float):
+    if isinstance(value, int) and abs(value) > MAX_JSON_INTEGER:
+        limit = f"JSON with whole numbers of at most {MAX_JSON_INTEGER}"
+        raise invalid_field(field, value, limit)
+    if value is not None and not isinstance(value, str | bool | int | float):
         raise _not_json(field, value)
     return ()
 

@@ -55,7 +55,7 @@ USER = Message(role="user", content="x")
         request(),
         request(prompt=""),
         request(token_ids=[0, 1]),
-        chat(USER, template_arguments={"a": [1, {"b": None}], "c": 0.5, "d": True}),
+        chat(USER, template_arguments={"a": [1, {"b": None}], "c": 0.5, "d": True, "e": 2**53}),
         chat(Message(role="system", content=""), USER, Message(role="x", content="y", name="z")),
         request(sampling=Sampling(temperature=0, top_p=1, top_k=0, seed=-(2**63), n=1)),
         request(sampling=Sampling(n=32, min_p=1, no_repeat_ngram=64, repetition_penalty=10.0)),
@@ -103,6 +103,11 @@ def test_what_is_right_passes(asked: GenerationRequest) -> None:
         (chat(Message(role="user", content="x" * 100)), "chat.messages"),
         (chat(USER, template_arguments={"a": math.nan}), "chat.template_arguments"),
         (chat(USER, template_arguments={"a": "\ud800"}), "chat.template_arguments"),
+        (chat(USER, template_arguments={"\ud800": 1}), "chat.template_arguments"),
+        (chat(USER, template_arguments={"a": 2**53 + 1}), "chat.template_arguments"),
+        (chat(USER, template_arguments={"a": [-(10**400)]}), "chat.template_arguments"),
+        (chat(USER, template_arguments={"a": ["x" * 2**17] * 3}), "chat.template_arguments"),
+        (chat(USER, template_arguments={"a": [0] * 10_000}), "chat.template_arguments"),
         (chat(USER, template_arguments={"a": object()}), "chat.template_arguments"),
         *(
             (request(sampling=Sampling(temperature=v)), "sampling.temperature")

@@ -80,8 +80,9 @@ async def test_a_request_id_that_no_log_should_hold(
 
 NUMBERS = ["temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty"]
 NUMBERS += ["repetition_penalty", "seed", "n", "max_tokens", "max_completion_tokens", "min_tokens"]
-NUMBERS += ["time_limit_ms", "priority"]
+NUMBERS += ["time_limit_ms", "priority", "no_repeat_ngram", "top_logprobs"]
 NO_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", '"5"', "true", "[]", "{}", '""']
+NO_NUMBERS += ["1" + "0" * 400]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
