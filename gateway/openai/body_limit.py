@@ -1,4 +1,5 @@
-"""Bounds what a body may weigh and how long it may take. No Python HTTP server does.
+"""Bounds what a body may weigh, in how many pieces it comes, and for how long. No Python HTTP
+server does.
 
 The check sits in `receive`, so that its error is raised where the body is read, and answered like
 any other; bodies that nobody reads cost nothing.
@@ -36,6 +37,7 @@ class _LimitedReceive:
         self._limits = limits
         self._declared_bytes = headers.get("content-length", "0")
         self._num_bytes = 0
+        self._num_pieces = 0
         self._deadline: float | None = None
         self._is_complete = False
 
@@ -45,8 +47,11 @@ class _LimitedReceive:
         self._check_declared()
         message = await self._receive_in_time()
         self._num_bytes += len(message.get("body", b""))
+        self._num_pieces += 1
         if self._num_bytes > self._limits.max_body_bytes:
             raise self._too_large()
+        if self._num_pieces > self._limits.max_body_pieces:
+            raise self._too_many_pieces()
         self._is_complete = not message.get("more_body", False)
         return message
 
@@ -68,6 +73,12 @@ class _LimitedReceive:
             message = f"The body did not arrive within {self._limits.body_time_s:g} s."
             headers = {"connection": "close"}
             raise ApiError(408, message, code="body_timeout", headers=headers) from None
+
+    def _too_many_pieces(self) -> ApiError:
+        limit = self._limits.max_body_pieces
+        message = f"The body came in more than {limit} pieces; send larger ones."
+        headers = {"connection": "close"}
+        return ApiError(413, message, code="body_in_pieces", headers=headers)
 
     def _too_large(self) -> ApiError:
         message = f"The body is larger than the limit of {self._limits.max_body_bytes} bytes."

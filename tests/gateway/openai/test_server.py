@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -106,6 +107,62 @@ async def test_headers_without_end(server: HttpServer) -> None:
     reader, writer = await connect(server, b"GET /health HTTP/1.1\r\nhost: door\r\n" + many)
     answer = await asyncio.wait_for(reader.read(), 5)
     assert answer.startswith(b"HTTP/1.1 431")
+    writer.close()
+
+
+async def test_one_header_without_end(server: HttpServer) -> None:
+    reader, writer = await connect(server, b"GET /health HTTP/1.1\r\nhost: door\r\nx-a: ")
+    answer = asyncio.create_task(asyncio.wait_for(reader.read(), 5))
+    with contextlib.suppress(ConnectionError):
+        for _ in range(800):
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+    with contextlib.suppress(ConnectionError):  # cut off while it sends
+        assert (await answer).startswith(b"HTTP/1.1 431")
+    writer.close()
+
+
+async def test_a_length_over_the_limit_is_refused_before_the_body(server: HttpServer) -> None:
+    reader, writer = await connect(server, post(b"", length=200_000_000))
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer
+    writer.close()
+
+
+async def test_a_body_in_crumbs(generation: FakeGeneration) -> None:
+    server = await serve(generation, max_body_pieces=50)
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: door\r\ntransfer-encoding: chunked\r\n\r\n"
+    for num_pieces, status in ((40, b"HTTP/1.1 400"), (60, b"HTTP/1.1 413")):
+        reader, writer = await connect(server, head)
+        writer.write(b"1\r\n \r\n" * num_pieces + b"0\r\n\r\n")
+        answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        assert answer.startswith(status)
+        writer.close()
+    await server.close(grace_s=1)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + b"\x00" * 100 + b"\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /health HTTP/1.1\r\nhost: door\r\ncontent-length: -5\r\n\r\n",
+        b"POST /health HTTP/1.1\r\nhost: d\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"GET /health\x00 HTTP/1.1\r\nhost: door\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: door\r\nx y: z\r\n\r\n",
+    ],
+    ids=["tls", "http2", "negative", "lengths", "path", "name"],
+)
+async def test_what_is_no_http_is_closed_and_others_are_served(
+    server: HttpServer, sent: bytes
+) -> None:
+    reader, writer = await connect(server, sent)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    writer.close()
+    reader, writer = await connect(server, b"GET /health HTTP/1.1\r\nhost: door\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     writer.close()
 
 
