@@ -126,6 +126,7 @@ class Gateway:
                 "octavo.v1.ModelService": self._register_models,
             },
             reflection=settings.reflection,
+            max_connection_age_s=settings.max_connection_age_s,
             observe=self.request_log.call,
         )
 

@@ -70,6 +70,12 @@ class GatewaySettings(ProcessSettings):
         " https://chat.example.com; repeatable; * for any. Absent: none.",
     )
     docs: bool = Field(default=True, description="Whether the HTTP API describes itself at /docs.")
+    max_connection_age_s: float | None = Field(
+        default=None,
+        ge=1,
+        description="Seconds after which gRPC clients are asked to connect anew, so that they find"
+        " new replicas; open calls go on. Absent: never.",
+    )
     reflection: bool = Field(default=True, description="Whether gRPC server reflection is served.")
     admin_address: AdminAddress | None = Field(default=None, description=ADMIN_ADDRESS_HELP)
     ready_file: Path | None = Field(

@@ -17,6 +17,8 @@ from octavo.rpc.interceptors import HandlerInterceptor
 if TYPE_CHECKING:
     from octavo.rpc.call_log import CallObserver
 
+HANDSHAKE_LIMIT_S = 10.0
+
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -31,7 +33,8 @@ class RpcServer:
     """One listener with its services, grpc.health.v1 and, unless switched off, reflection.
 
     Starts NOT_SERVING. `services` maps a full service name to what registers its servicer, and
-    `observe` sees their calls.
+    `observe` sees their calls. A connection that is older than `max_connection_age_s` takes no
+    further calls: its client connects anew, and may be given another replica.
     """
 
     def __init__(
@@ -41,7 +44,8 @@ class RpcServer:
         services: Mapping[str, Callable[[grpc.aio.Server], None]],
         reflection: bool = True,
         reuse_port: bool = False,
-        max_connection_age_ms: int | None = None,
+        max_connection_age_s: float | None = None,
+        handshake_limit_s: float = HANDSHAKE_LIMIT_S,
         observe: CallObserver = logged_call,
     ) -> None:
         self._address = address
@@ -49,7 +53,7 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=(HandlerInterceptor(services, observe),),
-            options=_options(reuse_port, max_connection_age_ms),
+            options=_options(reuse_port, max_connection_age_s, handshake_limit_s),
         )
         for register in services.values():
             register(self._server)
@@ -80,19 +84,22 @@ class RpcServer:
         await self._server.stop(grace_s)
 
 
-def _options(reuse_port: bool, max_connection_age_ms: int | None) -> list[tuple[str, Any]]:
+def _options(
+    reuse_port: bool, max_connection_age_s: float | None, handshake_limit_s: float
+) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         ("grpc.so_reuseport", int(reuse_port)),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.server_handshake_timeout_ms", 10_000),
+        # The default is two minutes for a connection that never says what it wants.
+        ("grpc.server_handshake_timeout_ms", int(1_000 * handshake_limit_s)),
         # Clients may ping a silent call every second; the default is to answer with GOAWAY.
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.http2.max_ping_strikes", 0),
         *KEEPALIVE_OPTIONS,
     ]
-    if max_connection_age_ms is not None:
-        options.append(("grpc.max_connection_age_ms", max_connection_age_ms))
+    if max_connection_age_s is not None:
+        options.append(("grpc.max_connection_age_ms", int(1_000 * max_connection_age_s)))
     return options
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,4 +75,20 @@ def test_streams_open_on_a_worker_that_dies_end_as_lost(product: Product) -> Non
     code, reason, _ = reason_of(failed.value)
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "WORKER_LOST")
     product.restart(product.worker)
+    wait_until(lambda: product.health() == 200, "healthy again", 60)
+
+
+def test_a_worker_that_is_stopped_is_noticed_though_its_connection_stays(product: Product) -> None:
+    with product.generation() as stub:
+        call = stub.StreamGenerate(greedy([5, 6, 7], 500))
+        assert next(call).WhichOneof("event") == "accepted"
+        os.kill(product.worker.pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: product.health() == 503, "/health says 503", 5.0)
+            with pytest.raises(grpc.RpcError) as failed:
+                list(call)
+        finally:
+            os.kill(product.worker.pid, signal.SIGCONT)
+    code, reason, _ = reason_of(failed.value)
+    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "WORKER_LOST")
     wait_until(lambda: product.health() == 200, "healthy again", 60)

@@ -31,6 +31,7 @@ class FailingTokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
+        self.peers: set[str] = set()
 
     async def GetTokenizer(self, request: Any, context: Any) -> Any:
         raise invalid_field("texts", 3, "a list")
@@ -42,6 +43,7 @@ class FailingTokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
         raise ResourceExhaustedError("full", reason="QUEUE_FULL", retry_delay_ms=1500)
 
     async def RenderChat(self, request: Any, context: Any) -> Any:
+        self.peers.add(context.peer())
         return tokenizer_pb2.RenderChatResponse(text="fine")
 
     async def StreamDecode(self, request_iterator: Any, context: Any) -> Any:
@@ -52,9 +54,12 @@ class FailingTokenizer(tokenizer_pb2_grpc.TokenizerServiceServicer):
             self.closed.set()
 
 
-def server_of(servicer: FailingTokenizer, address: str = "127.0.0.1:0") -> RpcServer:
+def server_of(
+    servicer: FailingTokenizer, address: str = "127.0.0.1:0", **options: Any
+) -> RpcServer:
     return RpcServer(
         address=address,
+        **options,
         services={
             SERVICE: lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(
                 servicer, server
@@ -178,3 +183,44 @@ async def test_reflection_names_and_describes_the_service(version: str) -> None:
         answer = await call.read()
         assert answer.file_descriptor_response.file_descriptor_proto
         call.cancel()
+
+
+@pytest.mark.slow
+async def test_a_silent_stream_of_a_client_that_pings_every_second_stays_open() -> None:
+    async with serving(FailingTokenizer()) as (_, channel):
+        call = tokenizer_pb2_grpc.TokenizerServiceStub(channel).StreamDecode()
+        await call.write(tokenizer_pb2.StreamDecodeRequest())
+        await call.read()
+        reading = asyncio.ensure_future(call.read())
+        done, _ = await asyncio.wait([reading], timeout=4)  # a default server ends it after 3 s
+        assert not done
+        reading.cancel()
+
+
+async def test_a_connection_that_never_says_what_it_wants_is_closed() -> None:
+    server = server_of(FailingTokenizer(), handshake_limit_s=0.2)
+    port = await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        while await reader.read(1024):  # the server's own settings come first
+            pass
+    writer.close()
+    await server.stop(0)
+
+
+async def test_an_old_connection_is_replaced_and_its_open_calls_go_on() -> None:
+    servicer = FailingTokenizer()
+    server = server_of(servicer, max_connection_age_s=0.3)
+    port = await server.start()
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub = tokenizer_pb2_grpc.TokenizerServiceStub(channel)
+        stream = stub.StreamDecode()
+        await stream.write(tokenizer_pb2.StreamDecodeRequest())
+        await stream.read()
+        async with asyncio.timeout(10):
+            while len(servicer.peers) < 2:
+                await stub.RenderChat(tokenizer_pb2.RenderChatRequest())
+        await stream.write(tokenizer_pb2.StreamDecodeRequest())
+        assert isinstance(await stream.read(), tokenizer_pb2.StreamDecodeResponse)
+        stream.cancel()
+    await server.stop(0)
