@@ -77,7 +77,7 @@ class Scheduler:
         """Put it in the queue, or refuse it in the next step's items."""
         assert submission.key not in self._requests, f"key {submission.key} is open"
         refusal = self.waiting.find_refusal(
-            len(submission.prompt_ids), recent_queue_ms=self._recent_queue_ms
+            len(submission.prompt_ids), wait_ms=self._expected_wait_ms(now)
         )
         if refusal is not None:
             self.refuse(submission, refusal)
@@ -100,6 +100,13 @@ class Scheduler:
 
     def _has_prompt_to_score(self, sequence: Sequence) -> bool:
         return sequence.request.awaits_prompt_logprobs and sequence.num_pending > 0
+
+    def _expected_wait_ms(self, now: float) -> float:
+        """What the last to start has waited, or the first of the queue already has, if longer."""
+        if len(self.waiting) == 0:
+            return self._recent_queue_ms
+        waited_s = now - self.waiting.first.request.submission.arrived_at
+        return max(self._recent_queue_ms, 1e3 * waited_s)
 
     def refuse(self, submission: Submission, error: OctavoError) -> None:
         """Report the error in the next step's items; the request is not taken."""

@@ -33,11 +33,11 @@ class WaitingQueue:
         return self._sequences[0]
 
     def find_refusal(
-        self, num_prompt_tokens: int, *, recent_queue_ms: float
+        self, num_prompt_tokens: int, *, wait_ms: float
     ) -> ResourceExhaustedError | None:
         """Why one more prompt of this length has no place, or None if it has.
 
-        The caller is told to wait as long as the request that was scheduled last had waited.
+        The caller is told to come back after `wait_ms`, within bounds.
         """
         if not self._sequences:
             return None
@@ -51,7 +51,7 @@ class WaitingQueue:
         )
         for name, value, limit in bounds:
             if value > limit:
-                return _queue_full(name, value, limit, recent_queue_ms)
+                return _queue_full(name, value, limit, wait_ms)
         return None
 
     def add(self, sequence: Sequence) -> None:
@@ -69,12 +69,10 @@ class WaitingQueue:
         self.num_prompt_tokens -= sequence.request.num_prompt_tokens
 
 
-def _queue_full(
-    name: str, value: int, limit: int, recent_queue_ms: float
-) -> ResourceExhaustedError:
+def _queue_full(name: str, value: int, limit: int, wait_ms: float) -> ResourceExhaustedError:
     return ResourceExhaustedError(
         f"The worker's queue is full: {name} would be {value}; the limit is {limit}.",
         reason="QUEUE_FULL",
         metadata={"field": name, "value": str(value), "limit": str(limit)},
-        retry_delay_ms=round(min(max(recent_queue_ms, _SHORTEST_RETRY_MS), _LONGEST_RETRY_MS)),
+        retry_delay_ms=round(min(max(wait_ms, _SHORTEST_RETRY_MS), _LONGEST_RETRY_MS)),
     )

@@ -183,3 +183,18 @@ def test_a_long_prompt_of_a_lower_priority_holds_nobody_up() -> None:
     assert _shape(_step(scheduler)) == [(0, 10)]
     scheduler.submit(submission(2, range(6), priority=1), 0)
     assert _shape(_step(scheduler)) == [(0, 6), (10, 4)]
+
+
+def test_a_refusal_says_to_come_back_after_what_others_wait() -> None:
+    scheduler = Scheduler(dataclasses.replace(ROOMY, max_running=1, max_waiting=1))
+    scheduler.submit(submission(1, arrived_at=0, max_tokens=50), 0)
+    _step(scheduler)
+    scheduler.submit(submission(2, arrived_at=0), 0)
+    delays = []
+    for key, now in enumerate((0.0, 3.0, 60.0), 3):
+        scheduler.submit(submission(key), now)
+        items = scheduler.postprocess(_nines(scheduler.schedule(now)), now)
+        (refused,) = [item for item in items if item.error]
+        assert refused.error is not None
+        delays.append(refused.error.retry_delay_ms)
+    assert delays == [100, 3_000, 10_000]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from octavo.errors import InvalidArgumentError
+from octavo.logs import configure_logs
 from services.worker.engine.request import Submission
 from services.worker.engine.step_output import (
     Finish,
@@ -106,6 +107,7 @@ def main() -> int:
     die_with_parent()
     config = RankConfig.from_json(os.environ[ENVIRONMENT_NAME])
     rank = int(os.environ["RANK"])
+    configure_logs(f"rank {rank}", format=config.log_format, level=config.log_level)
     link = RankEnd(config.socket_path)
     link.send(Hello(rank=rank, pid=os.getpid(), generation=config.generation))
     activity = Activity(config.step_limit_ms)
