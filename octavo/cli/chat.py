@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from octavo.cli.chat_loop import ChatLoop
 from octavo.cli.conversation import Conversation
 from octavo.cli.exit_status import OK
 from octavo.cli.flag_groups import SamplingFlags, ServerFlags, Verbose, with_flag_groups
+from octavo.cli.message_input import is_terminal, piped_text
 from octavo.errors import FailedPreconditionError, invalid_field
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -49,7 +49,7 @@ def chat(
     """
     with octavo.Client(server.address, timeout=server.timeout, retries=0) as client:
         conversation = Conversation(client, system=system, parameters=sampling.parameters())
-        if question is None and sys.stdin.isatty():
+        if question is None and is_terminal():
             model = client.model(sampling.model)
             if not model.chat:
                 raise FailedPreconditionError(
@@ -58,7 +58,7 @@ def chat(
             return ChatLoop(conversation, json=server.json, verbose=verbose).run(
                 f"{model.name} at {client.address}"
             )
-        content = sys.stdin.read().strip() if question is None else question
+        content = piped_text().strip() if question is None else question
         if not content:
             raise invalid_field("the question", content, "an argument, or text on stdin")
         with answer_output(json=server.json, verbose=verbose) as output:

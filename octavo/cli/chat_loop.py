@@ -47,6 +47,9 @@ class ChatLoop:
             except KeyboardInterrupt:
                 _say("\n(Ctrl-D or /exit leaves)")
                 continue
+            except UnicodeDecodeError:
+                _say("(that is no text in UTF-8)")
+                continue
             if message is None:
                 _say("")
                 break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import octavo
 from octavo.cli.answer_output import answer_output
 from octavo.cli.exit_status import OK
 from octavo.cli.flag_groups import SamplingFlags, ServerFlags, Verbose, with_flag_groups
+from octavo.cli.message_input import piped_text
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -42,7 +42,7 @@ def complete(
 
     With --json each line is an event: accepted, delta, finished, usage, or error.
     """
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = piped_text() if prompt == "-" else prompt
     with (
         octavo.Client(server.address, timeout=server.timeout, retries=0) as client,
         answer_output(json=server.json, verbose=verbose) as output,

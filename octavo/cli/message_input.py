@@ -1,13 +1,28 @@
-"""Reads a person's messages from a terminal: one a line, or many lines pasted or in quotes."""
+"""Reads messages: what a person types, many lines pasted or in quotes, and what is piped in."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 
+from octavo.errors import invalid_field
+
 QUOTES = '"""'
 _PROMPT = "> "
 _PROMPT_INSIDE = ". "
+
+
+def is_terminal() -> bool:
+    """Whether a person types."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def piped_text() -> str:
+    """All that is piped in. Raises InvalidArgumentError where it is no text."""
+    try:
+        return "" if sys.stdin is None else sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise invalid_field("stdin", error.object[error.start], "text in UTF-8") from None
 
 
 def read_message() -> str | None:

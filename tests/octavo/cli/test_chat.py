@@ -51,6 +51,19 @@ def test_an_empty_pipe_is_a_mistake(run: Run) -> None:
     assert "stdin" in done.err
 
 
+def test_bytes_that_are_no_text_are_a_mistake(server: ScriptedServer) -> None:
+    command = [sys.executable, "-m", "octavo", "chat", "--address", server.address]
+    done = subprocess.run(
+        command,
+        input=b"a\xff",
+        capture_output=True,
+        check=False,
+        env={"PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"octavo chat: stdin is 255; it must be text in UTF-8.\n"
+
+
 # Makes stdin the terminal whose Ctrl-C the process gets, and becomes the command.
 ON_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
