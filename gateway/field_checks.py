@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from octavo.errors import InvalidArgumentError, invalid_field
+from octavo.errors import InvalidArgumentError, InWords, invalid_field
 
 MAX_UINT32 = 2**32 - 1
 MAX_PROMPT_TOKENS = 2**20
@@ -71,10 +71,10 @@ def text(min_bytes: int, max_bytes: int) -> Check:
 
     def check(field: str, value: Any) -> None:
         if isinstance(value, str) and len(value) > max_bytes:  # at least so many; not counted
-            raise invalid_field(field, f"{len(value)} characters", limit)
+            raise invalid_field(field, InWords(f"{len(value)} characters"), limit)
         num_bytes = utf8_length(field, value)
         if not min_bytes <= num_bytes <= max_bytes:
-            raise invalid_field(field, f"{num_bytes} bytes", limit)
+            raise invalid_field(field, InWords(f"{num_bytes} bytes"), limit)
 
     schema: dict[str, Any] = {"type": "string", "maxLength": max_bytes}
     return Check(run=check, schema={**schema, "minLength": 1} if min_bytes else schema)
@@ -98,7 +98,9 @@ def list_of(check_item: Check, *, min_items: int = 0, max_items: int) -> Check:
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             raise invalid_field(field, value, "a list")
         if not min_items <= len(value) <= max_items:
-            raise invalid_field(field, f"{len(value)} items", f"{min_items} to {max_items} items")
+            raise invalid_field(
+                field, InWords(f"{len(value)} items"), f"{min_items} to {max_items} items"
+            )
         for index, item in enumerate(value):
             check_item(f"{field}[{index}]", item)
 
@@ -114,7 +116,9 @@ def token_ids(*, min_items: int = 0, max_items: int) -> Check:
 
     def check(field: str, value: Any) -> None:
         if not min_items <= len(value) <= max_items:
-            raise invalid_field(field, f"{len(value)} ids", f"{min_items} to {max_items} token ids")
+            raise invalid_field(
+                field, InWords(f"{len(value)} ids"), f"{min_items} to {max_items} token ids"
+            )
         if value and not 0 <= min(value) <= max(value) <= MAX_UINT32:
             check_each(field, value)
 
@@ -126,7 +130,9 @@ def by_token_id(check_value: Check, *, max_items: int) -> Check:
 
     def check(field: str, value: Any) -> None:
         if len(value) > max_items:
-            raise invalid_field(field, f"{len(value)} token ids", f"at most {max_items} token ids")
+            raise invalid_field(
+                field, InWords(f"{len(value)} token ids"), f"at most {max_items} token ids"
+            )
         for token_id, item in value.items():
             check_value(f"{field}[{token_id}]", item)
 
@@ -152,7 +158,7 @@ def _check_json_object(field: str, value: Any) -> None:
         num_items += 1
         num_bytes += utf8_length(field, item) if isinstance(item, str) else 0
         if depth > MAX_JSON_DEPTH or num_items > MAX_JSON_ITEMS or num_bytes > MAX_JSON_BYTES:
-            raise invalid_field(field, "larger JSON", _JSON_LIMIT)
+            raise invalid_field(field, InWords("larger JSON"), _JSON_LIMIT)
         waiting.extend((inner, depth + 1) for inner in _inner_values(field, item))
 
 

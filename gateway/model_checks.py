@@ -8,7 +8,7 @@ from gateway.answer_size import MAX_TOKENS_HELD
 from gateway.model_card import ModelCard
 from gateway.request import Chat, GenerationRequest
 from gateway.validation import check_input_bytes, is_absent
-from octavo.errors import invalid_field, unsupported_field
+from octavo.errors import InWords, invalid_field, unsupported_field
 
 # The groups of fields that a worker group may not take.
 _GROUPS = ("sampling", "stopping", "output")
@@ -35,7 +35,7 @@ def check_chat(chat: Chat | None, model: ModelCard) -> None:
     """A conversation needs a chat template."""
     if chat is not None and not model.has_chat_template:
         limit = "absent: the checkpoint brings no chat template"
-        raise invalid_field("chat", "a conversation", limit)
+        raise invalid_field("chat", InWords("a conversation"), limit)
 
 
 def check_token_ids(field: str, ids: Sequence[int], model: ModelCard) -> None:
@@ -50,14 +50,14 @@ def check_prompt_length(request: GenerationRequest, num_tokens: int, model: Mode
     field = input_field(request)
     limit = model.max_context_tokens - 1
     if num_tokens > limit:
-        raise invalid_field(field, f"{num_tokens} tokens", f"at most {limit} tokens")
+        raise invalid_field(field, InWords(f"{num_tokens} tokens"), f"at most {limit} tokens")
     if num_tokens == 0:
-        raise invalid_field(field, "0 tokens", "text that makes at least one token")
+        raise invalid_field(field, InWords("0 tokens"), "text that makes at least one token")
     _check_prompt_logprobs(request, num_tokens)
     room = model.max_context_tokens - num_tokens
     if (num_forced := len(request.sampling.forced_token_ids)) > room:
         limit_text = f"at most {room} ids, the rest of the context"
-        raise invalid_field("sampling.forced_token_ids", f"{num_forced} ids", limit_text)
+        raise invalid_field("sampling.forced_token_ids", InWords(f"{num_forced} ids"), limit_text)
 
 
 def input_field(request: GenerationRequest) -> str:
@@ -72,7 +72,9 @@ def _check_prompt_logprobs(request: GenerationRequest, num_tokens: int) -> None:
     num_scores = num_tokens * (1 + (request.output.top_logprobs or 0))
     if request.output.prompt_logprobs and num_scores > MAX_TOKENS_HELD:
         limit = f"at most {MAX_TOKENS_HELD}: the prompt's tokens times 1 + top_logprobs"
-        raise invalid_field("output.prompt_logprobs", f"{num_scores} log probabilities", limit)
+        raise invalid_field(
+            "output.prompt_logprobs", InWords(f"{num_scores} log probabilities"), limit
+        )
 
 
 def _check_supported(request: GenerationRequest, model: ModelCard) -> None:

@@ -15,7 +15,7 @@ from gateway.request_record import current_record
 from gateway.routing import Routing
 from gateway.validation import check_chat_fields
 from octavo.client.replicated_tokenizer import ReplicatedTokenizer
-from octavo.errors import invalid_field
+from octavo.errors import InWords, invalid_field
 
 MAX_DETOKENIZE_TOKENS = 2**17
 
@@ -84,7 +84,7 @@ class Tokenization:
         """The text of ids."""
         if len(token_ids) > MAX_DETOKENIZE_TOKENS:
             limit = f"at most {MAX_DETOKENIZE_TOKENS} ids"
-            raise invalid_field("token_ids", f"{len(token_ids)} ids", limit)
+            raise invalid_field("token_ids", InWords(f"{len(token_ids)} ids"), limit)
         card, tokenizer = self._pair(model)
         check_token_ids("token_ids", token_ids, card)
         return await tokenizer.decode(
@@ -101,7 +101,7 @@ class Tokenization:
     def _check_input(self, text: str | None, chat: Chat | None) -> None:
         if (text is None) == (chat is None):
             given = "absent" if text is None else "text and chat"
-            raise invalid_field("input", given, "exactly one of text and chat")
+            raise invalid_field("input", InWords(given), "exactly one of text and chat")
         if text is not None:
             text_check(0, self._max_prompt_bytes)("text", text)
         if chat is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.accepted_fields import ACCEPTED
 from gateway.field_checks import utf8_length
 from gateway.request import Chat, GenerationRequest, Message
-from octavo.errors import InvalidArgumentError, invalid_field, unsupported_field
+from octavo.errors import InvalidArgumentError, InWords, invalid_field, unsupported_field
 
 MAX_MESSAGES = 4_096
 _NOT_FROM_THE_CLIENT = {"arrived_at", "deadline_at"}
@@ -33,7 +33,7 @@ def check_input_bytes(request: GenerationRequest, max_bytes: int) -> None:
     num_bytes = input_bytes(request)
     if num_bytes > max_bytes and request.token_ids is None:
         field = "prompt" if request.prompt is not None else "chat.messages"
-        raise invalid_field(field, f"{num_bytes} bytes", f"at most {max_bytes} bytes")
+        raise invalid_field(field, InWords(f"{num_bytes} bytes"), f"at most {max_bytes} bytes")
 
 
 def input_bytes(request: GenerationRequest) -> int:
@@ -58,7 +58,7 @@ def check_chat_fields(chat: Chat, *, max_prompt_bytes: int) -> None:
     _check_fields(chat, "chat", "chat")
     if (num_bytes := chat_bytes(chat)) > max_prompt_bytes:
         raise invalid_field(
-            "chat.messages", f"{num_bytes} bytes", f"at most {max_prompt_bytes} bytes"
+            "chat.messages", InWords(f"{num_bytes} bytes"), f"at most {max_prompt_bytes} bytes"
         )
 
 
@@ -66,7 +66,7 @@ def check_num_messages(count: int) -> None:
     """A conversation has at least one message, and not too many."""
     if not 1 <= count <= MAX_MESSAGES:
         limit = f"1 to {MAX_MESSAGES} messages"
-        raise invalid_field("chat.messages", f"{count} messages", limit)
+        raise invalid_field("chat.messages", InWords(f"{count} messages"), limit)
 
 
 def is_absent(value: Any) -> bool:
@@ -102,7 +102,7 @@ def _check_input(request: GenerationRequest) -> None:
     inputs = [n for n in ("prompt", "token_ids", "chat") if getattr(request, n) is not None]
     if len(inputs) != 1:
         given = " and ".join(inputs) or "absent"
-        raise invalid_field("input", given, "exactly one of prompt, token_ids and chat")
+        raise invalid_field("input", InWords(given), "exactly one of prompt, token_ids and chat")
     if request.token_ids is not None:
         ACCEPTED["token_ids"]("token_ids", request.token_ids)
     if request.chat is not None:
@@ -119,7 +119,7 @@ def _check_together(request: GenerationRequest) -> None:
         raise invalid_field("stopping.min_tokens", min_tokens, limit)
     if max_tokens is not None and num_forced > max_tokens:
         limit = f"at most max_tokens, {max_tokens}, ids"
-        raise invalid_field("sampling.forced_token_ids", f"{num_forced} ids", limit)
+        raise invalid_field("sampling.forced_token_ids", InWords(f"{num_forced} ids"), limit)
     if output.top_logprobs and not (output.logprobs or output.prompt_logprobs):
         limit = "0 or absent where neither logprobs nor prompt_logprobs are asked for"
         raise invalid_field("output.top_logprobs", output.top_logprobs, limit)

@@ -28,6 +28,8 @@ import enum
 from collections.abc import Mapping
 from typing import ClassVar
 
+_MAX_SHOWN = 80  # characters of a value in an error
+
 
 class Code(enum.IntEnum):
     """The codes of errors; numbers and names are those of gRPC's status codes."""
@@ -213,16 +215,38 @@ def error_from_code(
     )
 
 
+class InWords(str):
+    """A value that is told in words, such as "9 tokens": an error shows it without quotes."""
+
+    __slots__ = ()
+
+
 def invalid_field(field: str, value: object, limit: str) -> InvalidArgumentError:
     """The error for one wrong field: names the field, the value and what is allowed."""
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
+    shown = _shortened(_told(value))
+    quoted = f'"{shown}"' if isinstance(value, str) and not isinstance(value, InWords) else shown
     return InvalidArgumentError(
-        f"{field} is {shown}; it must be {limit}.",
+        f"{field} is {quoted}; it must be {limit}.",
         reason="INVALID_FIELD",
         metadata={"field": field, "value": shown, "limit": limit},
     )
+
+
+def _told(value: object) -> str:
+    """The value as JSON's readers would call it; a lone surrogate or a control as its escape."""
+    match value:
+        case None:
+            return "absent"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value if value.isprintable() else ascii(value)[1:-1]
+        case _:
+            return repr(value)
+
+
+def _shortened(shown: str) -> str:
+    return shown if len(shown) <= _MAX_SHOWN else shown[: _MAX_SHOWN - 3] + "..."
 
 
 def unsupported_field(field: str) -> InvalidArgumentError:

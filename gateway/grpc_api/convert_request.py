@@ -14,7 +14,7 @@ from google.protobuf import struct_pb2
 from gateway import request as domain
 from gateway.field_checks import MAX_JSON_BYTES
 from gateway.validation import check_num_messages
-from octavo.errors import invalid_field
+from octavo.errors import InWords, invalid_field
 from octavo.v1 import generation_pb2 as pb
 
 
@@ -60,7 +60,7 @@ def _template_arguments_from_pb(chat: pb.ChatInput) -> Mapping[str, Any] | None:
         return None
     if (num_bytes := chat.template_arguments.ByteSize()) > MAX_JSON_BYTES:
         limit = f"at most {MAX_JSON_BYTES} bytes"
-        raise invalid_field("chat.template_arguments", f"{num_bytes} bytes", limit)
+        raise invalid_field("chat.template_arguments", InWords(f"{num_bytes} bytes"), limit)
     return struct_from_pb(chat.template_arguments)
 
 

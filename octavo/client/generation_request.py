@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from octavo.client.generation_parameters import GenerationParameters, Message
-from octavo.errors import invalid_field
+from octavo.errors import InWords, invalid_field
 from octavo.v1 import generation_pb2 as pb
 
 _GROUPS = ("sampling", "stopping", "output")
@@ -43,7 +43,7 @@ def generate_request(
         raise invalid_field("input", names, "exactly one of prompt, messages and token_ids")
     request = pb.GenerateRequest()
     if messages is None and parameters.get("template_arguments") is not None:
-        raise invalid_field("template_arguments", "given", "absent without messages")
+        raise invalid_field("template_arguments", InWords("given"), "absent without messages")
     if messages is not None:
         request.chat.CopyFrom(chat_input(messages, parameters.get("template_arguments")))
     elif prompt is not None:

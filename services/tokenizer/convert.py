@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from octavo.errors import invalid_field
+from octavo.errors import InWords, invalid_field
 from octavo.v1 import tokenizer_pb2 as pb
 
 # Levels of lists and objects in JSON; what goes through all of them calls itself for each.
@@ -41,7 +41,9 @@ def arguments_from_pb(request: pb.RenderChatRequest) -> dict[str, Any]:
     try:
         arguments = MessageToDict(request.template_arguments)
     except ValueError:  # infinity and NaN are no JSON
-        raise invalid_field("chat.template_arguments", "no number", "finite numbers") from None
+        raise invalid_field(
+            "chat.template_arguments", InWords("no number"), "finite numbers"
+        ) from None
     whole: dict[str, Any] = _whole_numbers(arguments)
     return whole
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from octavo.errors import FailedPreconditionError, invalid_field
+from octavo.errors import FailedPreconditionError, InWords, invalid_field
 from octavo.fingerprint import tokenizer_fingerprint
 from octavo.v1 import tokenizer_pb2 as pb
 from octavo.v1 import tokenizer_pb2_grpc
@@ -190,11 +190,13 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
 
     def _check_batch(self, field: str, batch: Sequence[Any]) -> None:
         if len(batch) > self._settings.max_batch:
-            raise invalid_field(field, f"{len(batch)} long", f"at most {self._settings.max_batch}")
+            raise invalid_field(
+                field, InWords(f"{len(batch)} long"), f"at most {self._settings.max_batch}"
+            )
 
     def _refuse_size(self, field: str, size: int) -> None:
         limit = self._settings.max_text_bytes
-        raise invalid_field(field, f"{size} bytes long", f"at most {limit} bytes long")
+        raise invalid_field(field, InWords(f"{size} bytes long"), f"at most {limit} bytes long")
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)

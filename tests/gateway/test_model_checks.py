@@ -101,7 +101,7 @@ def test_prompt_and_forced_ids_fill_the_context_at_most() -> None:
     check_against_model(asked, MODEL)
     check_prompt_length(request(), 15, MODEL)
     for num_tokens in (0, 16):
-        with pytest.raises(InvalidArgumentError, match=f"prompt is '{num_tokens} tokens'"):
+        with pytest.raises(InvalidArgumentError, match=f"prompt is {num_tokens} tokens"):
             check_prompt_length(request(), num_tokens, MODEL)
 
 

@@ -85,7 +85,7 @@ def test_a_model_is_named_where_there_are_several() -> None:
     assert chosen(routes, "b") is second
     with pytest.raises(InvalidArgumentError) as raised:
         routes.model(None)
-    assert raised.value.metadata == {"field": "model", "value": "None", "limit": "one of a, b"}
+    assert raised.value.metadata == {"field": "model", "value": "absent", "limit": "one of a, b"}
     assert [card.name for card in routes.models()] == ["a", "b"]
 
 

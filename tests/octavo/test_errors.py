@@ -5,6 +5,7 @@ import pytest
 from octavo.errors import (
     Code,
     InvalidArgumentError,
+    InWords,
     OctavoError,
     UnknownError,
     error_from_code,
@@ -54,3 +55,23 @@ def test_an_invalid_field_does_not_repeat_a_megabyte() -> None:
 
 def test_an_unsupported_field_is_named() -> None:
     assert unsupported_field("constraint").metadata == {"field": "constraint"}
+
+
+@pytest.mark.parametrize(
+    ("value", "told", "kept"),
+    [
+        (None, "absent", "absent"),
+        (True, "true", "true"),
+        (0.5, "0.5", "0.5"),
+        ("a b", '"a b"', "a b"),
+        (InWords("9 tokens"), "9 tokens", "9 tokens"),
+        ("a\n\ud800", '"a\\n\\ud800"', "a\\n\\ud800"),
+        ("x" * 100, '"' + "x" * 77 + '..."', "x" * 77 + "..."),
+    ],
+)
+def test_a_wrong_value_is_told_as_its_reader_would_call_it(
+    value: object, told: str, kept: str
+) -> None:
+    error = invalid_field("f", value, "other")
+    assert error.message == f"f is {told}; it must be other."
+    assert error.metadata["value"] == kept

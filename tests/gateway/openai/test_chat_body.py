@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.openai.unknown_fields import UnknownFields
 from gateway.request import OutputOptions, Sampling, Stopping
-from octavo.errors import OctavoError, invalid_field, unsupported_field
+from octavo.errors import InWords, OctavoError, invalid_field, unsupported_field
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
 
 PATH = "/v1/chat/completions"
@@ -150,11 +150,11 @@ async def test_what_is_not_supported(http: httpx.AsyncClient, name: str, value: 
             "max_completion_tokens",
             "max_completion_tokens is 0; it must be 1 or more.",
         ),
-        (invalid_field("chat", "9 tokens", "less"), "messages", "messages is '9 tokens';"),
+        (invalid_field("chat", InWords("9 tokens"), "less"), "messages", "messages is 9 tokens;"),
         (
             invalid_field("chat.messages[0].content", None, "text"),
             "messages[0].content",
-            "messages[0].content is None;",
+            "messages[0].content is absent;",
         ),
         (invalid_field("token_ids[3]", 9, "less"), "prompt[3]", "prompt[3] is 9;"),
         (
