@@ -169,7 +169,7 @@ async def test_a_prompt_that_is_too_long_names_field_value_and_limit(system: Sys
         await events_of(system, request(prompt="x" * MAX_CONTEXT))
     assert raised.value.metadata == {
         "field": "prompt",
-        "value": f"'{MAX_CONTEXT} tokens'",
+        "value": f"{MAX_CONTEXT} tokens",
         "limit": f"at most {MAX_CONTEXT - 1} tokens",
     }
     assert system.worker.submits == []
