@@ -5,8 +5,9 @@ Prometheus text. docs/operating.md lists every name; a test compares.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 from wsgiref.simple_server import WSGIServer
 
@@ -21,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 import octavo
 from octavo.build_info import commit
@@ -38,6 +40,12 @@ def process_registry(service: str) -> CollectorRegistry:
     GCCollector(registry=registry)
     registry.register(_ServiceCollector(service))
     return registry
+
+
+def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """The buckets of BucketCounts as HistogramMetricFamily takes them."""
+    names = [*map(floatToGoString, bounds), "+Inf"]
+    return list(zip(names, itertools.accumulate(counts), strict=True))
 
 
 class _ServiceCollector(Collector):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -39,20 +40,25 @@ class Running:
     metrics_port: int
 
 
-async def start(*flags: str) -> asyncio.subprocess.Process:
+async def start(*flags: str, stderr: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *flags, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "gateway", *flags, stderr=stderr
     )
 
 
 @asynccontextmanager
 async def running(
-    worker: FakeWorker, tokenizer: FakeTokenizer, folder: Path, *flags: str
+    worker: FakeWorker,
+    tokenizer: FakeTokenizer,
+    folder: Path,
+    *flags: str,
+    stderr: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[Running]:
     ready_file = folder / "ready.json"
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
     peers = ("--worker", worker.address, "--tokenizer", tokenizer.address)
-    process = await start(*ports, *peers, "--ready-file", str(ready_file), *flags)
+    files = ("--ready-file", str(ready_file))
+    process = await start(*ports, *peers, *files, *flags, stderr=stderr)
     try:
         await until(ready_file.exists, within_s=20)
         yield Running(process=process, **json.loads(ready_file.read_text()))
@@ -175,6 +181,25 @@ async def test_http_health_follows_the_worker(
         await until_status(gateway.http_port, 503)
         await worker.start()
         await until_status(gateway.http_port, 200)
+
+
+async def test_a_log_that_nobody_reads_costs_lines_only(
+    worker: FakeWorker, tokenizer: FakeTokenizer, tmp_path: Path
+) -> None:
+    worker.reply = say("hi")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    async with running(worker, tokenizer, tmp_path, stderr=write_end) as gateway:
+        os.close(write_end)
+        await until_status(gateway.http_port, 200)
+        status, _ = await get(gateway.http_port, "/v1/completions", {"prompt": "hi"})
+        assert status == 200
+        _, metrics = await get(gateway.metrics_port, "/metrics")
+        (dropped,) = re.findall(r"^octavo_log_lines_dropped_total (\S+)$", metrics, re.MULTILINE)
+        assert float(dropped) >= 3  # listening, ready, request
+        gateway.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(gateway.process.wait(), 10)
+        assert gateway.process.returncode == 0
 
 
 async def test_a_port_in_use_is_one_line_and_status_2(

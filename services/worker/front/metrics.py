@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import (
@@ -12,11 +11,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
+from octavo.metrics import buckets
 from services.worker.front.group import SERVING, Group
 from services.worker.front.rank_record import RankRecord
-from services.worker.link.step_times import BOUNDS_S
+from services.worker.link.step_times import STEP_BOUNDS_S
 
 _GAUGES: Sequence[tuple[str, str, Callable[[Group], float]]] = (
     ("ready", "Whether requests are taken.", lambda g: g.state == SERVING),
@@ -70,11 +69,6 @@ def _rank_families(ranks: Sequence[RankRecord]) -> Iterator[Metric]:
         beat, labels = record.heartbeat, [str(record.rank)]
         dropped.add_metric(labels, beat.log_lines_dropped)
         if beat.step_counts:
-            steps.add_metric(labels, _cumulative(beat.step_counts), beat.steps_s)
+            steps.add_metric(labels, buckets(STEP_BOUNDS_S, beat.step_counts), beat.steps_s)
     yield steps
     yield dropped
-
-
-def _cumulative(counts: Sequence[int]) -> list[tuple[str, float]]:
-    bounds = [*map(floatToGoString, BOUNDS_S), "+Inf"]
-    return list(zip(bounds, itertools.accumulate(counts), strict=True))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
+from octavo.bucket_counts import BucketCounts
 from octavo.logs import num_dropped_lines
 from services.worker.link.messages import Heartbeat
 from services.worker.link.rank_end import RankEnd
-from services.worker.link.step_times import StepTimes
+from services.worker.link.step_times import STEP_BOUNDS_S
 
 
 class Activity:
@@ -17,7 +18,7 @@ class Activity:
     def __init__(self, step_limit_ms: int) -> None:
         self._step_limit_ms = step_limit_ms
         self._now: tuple[str, float] = ("loading", time.monotonic())
-        self._steps = StepTimes()
+        self._steps = BucketCounts(STEP_BOUNDS_S)
 
     def begin_idle(self) -> None:
         """The rank waits for work; a step that was under way is over."""
@@ -39,7 +40,7 @@ class Activity:
             activity_ms=int((time.monotonic() - since) * 1000),
             limit_ms=self._step_limit_ms if name == "stepping" else 0,
             step_counts=self._steps.counts,
-            steps_s=self._steps.sum_s,
+            steps_s=self._steps.sum,
             log_lines_dropped=num_dropped_lines(),
         )
 

@@ -6,12 +6,13 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from octavo.bucket_counts import BucketCounts
 from octavo.v1 import worker_pb2
 from services.worker.front.group import SERVING, Group
 from services.worker.front.metrics import GroupCollector
 from services.worker.front.rank_record import RankRecord
 from services.worker.link.messages import Heartbeat
-from services.worker.link.step_times import BOUNDS_S, StepTimes
+from services.worker.link.step_times import STEP_BOUNDS_S
 
 
 class FakeRank:
@@ -67,7 +68,7 @@ def test_every_number_of_the_load_is_there() -> None:
 
 
 def test_the_times_of_steps_are_those_that_the_rank_counted() -> None:
-    times = StepTimes()
+    times = BucketCounts(STEP_BOUNDS_S)
     for seconds in (0.0005, 0.01, 0.011, 100):
         times.add(seconds)
     group = FakeGroup()
@@ -76,7 +77,7 @@ def test_the_times_of_steps_are_those_that_the_rank_counted() -> None:
         activity_ms=0,
         limit_ms=0,
         step_counts=times.counts,
-        steps_s=times.sum_s,
+        steps_s=times.sum,
         log_lines_dropped=2,
     )
     group.generation.ranks[0] = cast(RankRecord, FakeRank(beat))
@@ -84,8 +85,8 @@ def test_the_times_of_steps_are_those_that_the_rank_counted() -> None:
     assert 'step_seconds_bucket{le="0.001",rank="0"} 1.0' in lines
     assert 'step_seconds_bucket{le="0.01",rank="0"} 2.0' in lines
     assert 'step_seconds_bucket{le="0.02",rank="0"} 3.0' in lines
-    assert f'step_seconds_bucket{{le="{BOUNDS_S[-1]}",rank="0"}} 3.0' in lines
+    assert f'step_seconds_bucket{{le="{STEP_BOUNDS_S[-1]}",rank="0"}} 3.0' in lines
     assert 'step_seconds_bucket{le="+Inf",rank="0"} 4.0' in lines
     assert 'step_seconds_count{rank="0"} 4.0' in lines
-    assert f'step_seconds_sum{{rank="0"}} {times.sum_s}' in lines
+    assert f'step_seconds_sum{{rank="0"}} {times.sum}' in lines
     assert 'rank_log_lines_dropped_total{rank="0"} 2.0' in lines
