@@ -23,6 +23,7 @@ def check_request(request: GenerationRequest, *, max_prompt_bytes: int) -> None:
     many there are of something comes before what they are.
     """
     _check_input(request)
+    _check_characters(request.prompt, request.chat, max_prompt_bytes)
     _check_fields(request, "", "")
     check_input_bytes(request, max_prompt_bytes)
     _check_together(request)
@@ -55,6 +56,7 @@ def chat_bytes(chat: Chat) -> int:
 def check_chat_fields(chat: Chat, *, max_prompt_bytes: int) -> None:
     """Checks a conversation by itself, as Tokenize takes it."""
     _check_messages(chat.messages)
+    _check_characters(None, chat, max_prompt_bytes)
     _check_fields(chat, "chat", "chat")
     if (num_bytes := chat_bytes(chat)) > max_prompt_bytes:
         raise invalid_field(
@@ -107,6 +109,14 @@ def _check_input(request: GenerationRequest) -> None:
         ACCEPTED["token_ids"]("token_ids", request.token_ids)
     if request.chat is not None:
         _check_messages(request.chat.messages)
+
+
+def _check_characters(prompt: str | None, chat: Chat | None, max_bytes: int) -> None:
+    """There are no more characters than bytes, and they need no counting."""
+    contents = (message.content or "" for message in chat.messages) if chat is not None else ()
+    for field, size in (("prompt", len(prompt or "")), ("chat.messages", sum(map(len, contents)))):
+        if size > max_bytes:
+            raise invalid_field(field, InWords(f"{size} characters"), f"at most {max_bytes} bytes")
 
 
 def _check_together(request: GenerationRequest) -> None:

@@ -60,10 +60,15 @@ class BodyReader:
     def __init__(self) -> None:
         self._unknown_fields = UnknownFields()
 
-    async def read(self, request: Request, model: type[Model]) -> Model:
-        """The body of `request`, checked; raises ApiError naming what is wrong."""
+    async def read(
+        self, request: Request, model: type[Model], *, longest_list: int | None = None
+    ) -> Model:
+        """The body of `request`, checked; raises ApiError naming what is wrong. No list may be
+        longer than `longest_list`: to look at its items would take long.
+        """
         fields = _parse(await _read(request))
         _refuse_unsupported(fields, model.unsupported)
+        _refuse_long_lists(fields, longest_list)
         try:
             body = model.model_validate(
                 {name: value for name, value in fields.items() if name not in model.unsupported}
@@ -106,6 +111,12 @@ def _refuse_unsupported(fields: Mapping[str, Any], neutral: Neutral) -> None:
         )
         if not asks_for_nothing:
             raise unsupported(name)
+
+
+def _refuse_long_lists(fields: Mapping[str, Any], longest: int | None) -> None:
+    for name, value in fields.items():
+        if isinstance(value, list) and longest is not None and len(value) > longest:
+            raise invalid(name, value, f"a list of at most {longest}")
 
 
 def _first_problem(error: ValidationError) -> ApiError:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from gateway.accepted_fields import MAX_ALLOWED_TOKEN_IDS
 from gateway.events import Event
 from gateway.model_card import ModelCard
 from gateway.openai.answer_format import AnswerFormat, Envelope
@@ -49,7 +50,8 @@ class Endpoints:
     async def create_completion(self, request: Request) -> ASGIApp:
         """POST /v1/completions."""
         arrived_at = time.monotonic()
-        body = await self._bodies.read(request, CompletionBody)
+        longest = self._longest_list()
+        body = await self._bodies.read(request, CompletionBody, longest_list=longest)
         request_id = request_id_of(request)
         generation_requests = body.to_requests(
             request_id=request_id, arrived_at=arrived_at, max_prompts=self._limits.max_prompts
@@ -95,6 +97,11 @@ class Endpoints:
             limits=self._limits,
         )
         return StreamedAnswer(job) if body.stream else WholeAnswer(job)
+
+    def _longest_list(self) -> int:
+        """The most ids that a prompt of any model may have, or another list of a body."""
+        contexts = [card.max_context_tokens for card in self._generation.list_models()]
+        return max(MAX_ALLOWED_TOKEN_IDS, *contexts)
 
     def _start(self, requests: Sequence[GenerationRequest]) -> list[AsyncGenerator[Event, None]]:
         return [self._generation.generate(request) for request in requests]

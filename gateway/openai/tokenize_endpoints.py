@@ -14,6 +14,7 @@ from gateway.openai.errors import api_error
 from gateway.openai.json_text import json_answer
 from gateway.openai.logprobs import token_text
 from gateway.openai.tokenize_body import DetokenizeBody, TokenizeBody
+from gateway.tokenization import MAX_DETOKENIZE_TOKENS
 from octavo.errors import OctavoError
 
 # What the core calls these fields; both routes have other names than those that generate.
@@ -51,7 +52,8 @@ class TokenizeEndpoints:
 
     async def detokenize(self, request: Request) -> Response:
         """POST /v1/detokenize; special tokens are written out unless they are to be left out."""
-        body = await self._bodies.read(request, DetokenizeBody)
+        longest = MAX_DETOKENIZE_TOKENS
+        body = await self._bodies.read(request, DetokenizeBody, longest_list=longest)
         with _named(_NAMES):
             text = await self._tokenization.detokenize(
                 body.tokens, model=body.model, skip_special_tokens=body.skip_special_tokens

@@ -21,10 +21,10 @@ class TokenizerCalls(abc.ABC):
         self, text: str, *, add_special_tokens: bool = True, timeout_s: float | None = None
     ) -> Sequence[int]:
         """The ids of `text`; special tokens in it are ordinary text."""
-        (ids,) = await self.encode_texts(
-            [text], add_special_tokens=add_special_tokens, timeout_s=timeout_s
-        )
-        return ids
+        request = pb.EncodeRequest(texts=[text], add_special_tokens=add_special_tokens)
+        answer = await self.call("Encode", request, timeout_s)
+        ids: Sequence[int] = answer.encodings[0].token_ids
+        return ids  # as they are: they may be a million, of a text that is then refused
 
     async def encode_texts(
         self,

@@ -76,6 +76,8 @@ def refusal(asked: GenerationRequest, model: ModelCard = MODEL) -> InvalidArgume
         (request(token_ids=[1, 50]), "token_ids[1]"),
         (request(token_ids=[1] * 16), "token_ids"),
         (request(stopping=Stopping(stop_token_ids=[50])), "stopping.stop_token_ids[0]"),
+        (request(stopping=Stopping(stop_token_ids=[1, -1])), "stopping.stop_token_ids[1]"),
+        (request(sampling=Sampling(allowed_token_ids=[2**64])), "sampling.allowed_token_ids[0]"),
         (
             request(stopping=Stopping(stop_token_sequences=[[1], [1, 50]])),
             "stopping.stop_token_sequences[1][1]",

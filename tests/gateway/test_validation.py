@@ -141,7 +141,6 @@ def test_what_is_right_passes(asked: GenerationRequest) -> None:
         (request(sampling=Sampling(bad_words=["é" * 129])), "sampling.bad_words[0]"),
         (request(sampling=Sampling(bad_words=["\ud800"])), "sampling.bad_words[0]"),
         (request(sampling=Sampling(allowed_token_ids=[1] * 16_385)), "sampling.allowed_token_ids"),
-        (request(sampling=Sampling(allowed_token_ids=[-1])), "sampling.allowed_token_ids[0]"),
         (
             request(sampling=Sampling(forced_token_ids=[1] * 3), stopping=Stopping(max_tokens=2)),
             "sampling.forced_token_ids",
@@ -155,7 +154,6 @@ def test_what_is_right_passes(asked: GenerationRequest) -> None:
         (request(stopping=Stopping(stop_token_sequences=[[1]] * 17)), SEQUENCES),
         (request(stopping=Stopping(stop_token_sequences=[[1], []])), f"{SEQUENCES}[1]"),
         (request(stopping=Stopping(stop_token_sequences=[[1] * 33])), f"{SEQUENCES}[0]"),
-        (request(stopping=Stopping(stop_token_sequences=[[1, -1]])), f"{SEQUENCES}[0][1]"),
         (request(output=OutputOptions(logprobs=True, top_logprobs=21)), "output.top_logprobs"),
         (request(output=OutputOptions(top_logprobs=1)), "output.top_logprobs"),
         (request(output=OutputOptions(logprobs=False, top_logprobs=1)), "output.top_logprobs"),
@@ -164,7 +162,6 @@ def test_what_is_right_passes(asked: GenerationRequest) -> None:
         (request(stopping=Stopping(stop=["x", ""])), "stopping.stop[1]"),
         (request(stopping=Stopping(stop=["é" * 513])), "stopping.stop[0]"),
         (request(stopping=Stopping(stop_token_ids=[1] * 65)), "stopping.stop_token_ids"),
-        (request(stopping=Stopping(stop_token_ids=[-1])), "stopping.stop_token_ids[0]"),
         (request(stopping=Stopping(time_limit_ms=0)), "stopping.time_limit_ms"),
         (request(priority=2**31), "priority"),
         (request(cache_salt="x" * 257), "cache_salt"),

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.openai.limits import HttpLimits
 from gateway.request import OutputOptions
 from octavo.errors import ResourceExhaustedError, invalid_field
-from tests.gateway.openai.conftest import events
+from tests.gateway.openai.conftest import door, events
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration, accepted, script
 
 PATH = "/v1/completions"
@@ -131,6 +132,20 @@ async def test_what_is_not_supported(http: httpx.AsyncClient, fields: dict[str, 
 @pytest.mark.parametrize("fields", [{"best_of": 1}, {"best_of": 2, "n": 2}, {"best_of": None}])
 async def test_best_of_all_is_all(http: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     assert (await http.post(PATH, json=body(**fields))).status_code == 200
+
+
+async def test_a_list_of_a_million_is_refused_by_its_length(generation: FakeGeneration) -> None:
+    transport = httpx.ASGITransport(door(generation, limits=HttpLimits()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+        for path, field in (
+            (PATH, "prompt"),
+            (PATH, "allowed_token_ids"),
+            ("/v1/detokenize", "tokens"),
+        ):
+            answer = await http.post(path, json=body(**{field: [1] * 1_000_000}))
+            assert answer.status_code == 400
+            assert answer.json()["error"]["message"].startswith(f"{field} is a list of 1000000;")
+    assert not generation.requests
 
 
 async def test_neutral_values_ask_for_nothing(
