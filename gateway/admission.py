@@ -75,15 +75,21 @@ class Admission:
                 retry_delay_ms=RETRY_DELAY_MS,
             )
         if self._num_outputs + num_outputs > self._max_requests:
-            raise _full("open requests", self._num_outputs, self._max_requests)
+            raise _full("open requests", self._num_outputs, num_outputs, self._max_requests)
         if self._num_bytes + num_bytes > self._max_bytes:
-            raise _full("bytes of open requests", self._num_bytes + num_bytes, self._max_bytes)
+            raise _full("bytes of open requests", self._num_bytes, num_bytes, self._max_bytes)
 
 
-def _full(what: str, value: int, limit: int) -> ResourceExhaustedError:
+def _full(what: str, num_open: int, num_more: int, limit: int) -> ResourceExhaustedError:
+    """A retry helps unless the request alone is past the limit."""
     return ResourceExhaustedError(
-        f"The gateway has {value} {what}; its limit is {limit}.",
+        f"The gateway has {num_open} {what} and would have {num_open + num_more}; "
+        f"its limit is {limit}.",
         reason="GATEWAY_FULL",
-        metadata={"field": what.replace(" ", "_"), "value": str(value), "limit": str(limit)},
-        retry_delay_ms=RETRY_DELAY_MS,
+        metadata={
+            "field": what.replace(" ", "_"),
+            "value": str(num_open + num_more),
+            "limit": str(limit),
+        },
+        retry_delay_ms=RETRY_DELAY_MS if num_more <= limit else None,
     )

@@ -26,6 +26,14 @@ async def test_requests_and_bytes_are_bounded() -> None:
         pass
 
 
+@pytest.mark.parametrize(("num_bytes", "num_outputs"), [(11, 1), (1, 3)])
+async def test_what_never_fits_is_not_told_to_come_back(num_bytes: int, num_outputs: int) -> None:
+    admission = Admission(max_requests=2, max_bytes=10)
+    with pytest.raises(ResourceExhaustedError) as raised:
+        admission.admit(num_bytes, num_outputs=num_outputs).__enter__()
+    assert raised.value.retry_delay_ms is None
+
+
 async def test_a_place_is_given_back_whatever_happens() -> None:
     admission = Admission(max_requests=1, max_bytes=10)
     with pytest.raises(ZeroDivisionError), admission.admit(1):

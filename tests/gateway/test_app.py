@@ -13,13 +13,14 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 
-from octavo.errors import UnavailableError
+from octavo.errors import ResourceExhaustedError, UnavailableError
 from octavo.rpc.status import error_from_rpc
 from octavo.v1 import generation_pb2 as pb
 from octavo.v1 import generation_pb2_grpc
@@ -82,6 +83,23 @@ async def get(port: int, path: str, body: object = None) -> tuple[int, str]:
                 return error.code, error.read().decode()
 
     return await asyncio.to_thread(fetch)
+
+
+async def post(port: int, body: object) -> tuple[int, Message]:
+    """The status and the headers of a completion."""
+    url = f"http://127.0.0.1:{port}/v1/completions"
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+
+    def send() -> tuple[int, Message]:
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers
+
+    return await asyncio.to_thread(send)
 
 
 async def until_status(port: int, status: int) -> None:
@@ -181,6 +199,29 @@ async def test_http_health_follows_the_worker(
         await until_status(gateway.http_port, 503)
         await worker.start()
         await until_status(gateway.http_port, 200)
+
+
+async def test_past_its_limits_it_answers_at_once_over_both_doors(
+    worker: FakeWorker, tokenizer: FakeTokenizer, tmp_path: Path
+) -> None:
+    limits = ("--max-requests", "1", "--max-request-bytes", "100")
+    async with running(worker, tokenizer, tmp_path, *limits) as gateway:
+        await until_status(gateway.http_port, 200)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel:
+            stub = generation_pb2_grpc.GenerationServiceStub(channel)
+            call = stub.StreamGenerate(pb.GenerateRequest(prompt="hi"))
+            await anext(aiter(call))
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await stub.Generate(pb.GenerateRequest(prompt="hi"))
+            error = error_from_rpc(raised.value)
+            assert (type(error), error.reason) == (ResourceExhaustedError, "GATEWAY_FULL")
+            assert error.retry_delay_ms == 1_000
+            status, headers = await post(gateway.http_port, {"prompt": "hi"})
+            assert (status, headers["retry-after"]) == (429, "1")
+            call.cancel()
+        await until_status(gateway.http_port, 200)
+        status, headers = await post(gateway.http_port, {"prompt": "x" * 101})
+        assert (status, headers["retry-after"]) == (429, None)
 
 
 async def test_a_log_that_nobody_reads_costs_lines_only(
