@@ -945,9 +945,9 @@ class Load(_message.Message):
     step: _builtins.int
     """Counts the steps of this generation of ranks."""
     running: _builtins.int
-    """Counts the requests in the batch."""
+    """Counts the outputs in the batch; a request has all of its own while they share its prompt."""
     waiting: _builtins.int
-    """Counts the requests in the queue."""
+    """Counts the outputs in the queue."""
     waiting_prompt_tokens: _builtins.int
     """Counts the prompt tokens in the queue."""
     kv_blocks_used: _builtins.int
@@ -1136,9 +1136,9 @@ class Capacity(_message.Message):
     max_step_tokens: _builtins.int
     """Counts the tokens of one step."""
     max_running: _builtins.int
-    """Counts the requests of one step."""
+    """Counts the outputs of one step."""
     max_waiting: _builtins.int
-    """Counts the requests that may wait."""
+    """Counts the outputs that may wait. An empty queue takes any one request."""
     max_waiting_prompt_tokens: _builtins.int
     """Counts the prompt tokens that may wait."""
     def __init__(

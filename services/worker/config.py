@@ -40,9 +40,9 @@ class WorkerSettings(ProcessSettings):
     kv_cache_memory_bytes: int | None = Field(
         None, ge=1, description="Bytes of KV cache per rank; 1 GiB or a quarter of what is free."
     )
-    max_running: int = Field(64, ge=1, description="Requests of one step.")
+    max_running: int = Field(64, ge=1, description="Outputs of one step.")
     max_step_tokens: int = Field(512, ge=1, description="Tokens of one step.")
-    max_waiting: int = Field(256, ge=1, description="Requests that may wait.")
+    max_waiting: int = Field(256, ge=1, description="Outputs that may wait.")
     max_waiting_prompt_tokens: int = Field(
         262_144, ge=1, description="Prompt tokens that may wait."
     )

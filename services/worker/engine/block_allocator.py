@@ -31,6 +31,16 @@ class BlockAllocator:
         """Blocks that somebody holds."""
         return self.num_blocks - len(self._free)
 
+    def is_shared(self, block: int) -> bool:
+        """Whether it has more than one holder."""
+        return self._num_holders[block] > 1
+
+    def num_free_without(self, block_tables: Iterable[Sequence[int]]) -> int:
+        """Blocks that nobody would hold were these tables released."""
+        holders = Counter(block for table in block_tables for block in table)
+        num_freed = sum(count == self._num_holders[block] for block, count in holders.items())
+        return self.num_free + num_freed
+
     def allocate(self, count: int) -> list[int]:
         """`count` blocks for one holder; the caller has looked at `num_free` first."""
         assert 0 <= count <= self.num_free, f"{count} blocks wanted, {self.num_free} free"

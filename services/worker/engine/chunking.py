@@ -8,11 +8,13 @@ from services.worker.engine.step_plan import Chunk, Draw, History, Scoring
 
 
 def next_chunk(sequence: Sequence, count: int) -> Chunk:
-    """The next `count` pending tokens; the one after the last of them is drawn if it is unknown."""
+    """The next `count` pending tokens; the one after the last of them is drawn if it is unknown,
+    once for each output that the sequence stands for.
+    """
     start, end = sequence.num_computed, sequence.num_computed + count
     draws: tuple[Draw, ...] = ()
     if end == len(sequence.token_ids):
-        draws = (_next_draw(sequence),)
+        draws = _next_draws(sequence)
     return Chunk(
         token_ids=tuple(sequence.token_ids[start:end]),
         start=start,
@@ -22,7 +24,7 @@ def next_chunk(sequence: Sequence, count: int) -> Chunk:
     )
 
 
-def _next_draw(sequence: Sequence) -> Draw:
+def _next_draws(sequence: Sequence) -> tuple[Draw, ...]:
     """How the token after all that are known is drawn."""
     submission = sequence.request.submission
     rules, history = submission.sampling.rules, None
@@ -32,14 +34,18 @@ def _next_draw(sequence: Sequence) -> Draw:
             num_prompt_tokens=sequence.request.num_prompt_tokens,
         )
     may_stop = sequence.num_generated >= submission.min_tokens
+    forbidden_ids = None if may_stop else token_array(submission.stop_ids)
     logprobs = submission.logprobs
-    return Draw(
-        sampling=submission.sampling,
-        output_index=sequence.index,
-        position=len(sequence.token_ids),
-        history=history,
-        forbidden_ids=None if may_stop else token_array(submission.stop_ids),
-        num_top_logprobs=logprobs.top if logprobs.generated else None,
+    return tuple(
+        Draw(
+            sampling=submission.sampling,
+            output_index=index,
+            position=len(sequence.token_ids),
+            history=history,
+            forbidden_ids=forbidden_ids,
+            num_top_logprobs=logprobs.top if logprobs.generated else None,
+        )
+        for index in sequence.indices
     )
 
 

@@ -10,6 +10,7 @@ Not thread-safe: one loop owns it.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 
@@ -92,7 +93,7 @@ def find_bad_ids(
         return _bad_ids("forced_token_ids", f"{num_forced} ids", limit)
     for field, token_ids in (
         ("prompt_token_ids", submission.prompt_ids),
-        ("generated", submission.generated_ids),
+        ("generated", tuple(itertools.chain.from_iterable(submission.generated_ids))),
         ("forced_token_ids", submission.forced_ids),
     ):
         for extreme in (min(token_ids, default=0), max(token_ids, default=0)):

@@ -36,18 +36,20 @@ class Reporter:
         token_ids: tuple[int, ...] = (),
         logprobs: tuple[TokenLogprob, ...] = (),
     ) -> None:
-        """New tokens of an output that goes on, or just that its request has started."""
-        started, prompt_logprobs = self._start(sequence.request)
-        self._items.append(
-            OutputItem(
-                key=sequence.request.key,
-                output_index=sequence.index,
-                token_ids=token_ids,
-                logprobs=logprobs,
-                started=started,
-                prompt_logprobs=prompt_logprobs,
-            )
-        )
+        """New tokens of outputs that go on, or just that their request has started."""
+        for index in sequence.indices:
+            started, prompt_logprobs = self._start(sequence.request)
+            if started or token_ids:
+                self._items.append(
+                    OutputItem(
+                        key=sequence.request.key,
+                        output_index=index,
+                        token_ids=token_ids,
+                        logprobs=logprobs,
+                        started=started,
+                        prompt_logprobs=prompt_logprobs,
+                    )
+                )
 
     def finish(
         self,
@@ -57,21 +59,23 @@ class Reporter:
         token_ids: tuple[int, ...] = (),
         logprobs: tuple[TokenLogprob, ...] = (),
     ) -> None:
-        """The end of an output, with its last tokens; call it once the request has lost it."""
+        """The end of outputs, with their last tokens; call it once the request has lost them."""
         request = sequence.request
-        started, prompt_logprobs = self._start(request)
-        self._items.append(
-            OutputItem(
-                key=request.key,
-                output_index=sequence.index,
-                token_ids=token_ids,
-                logprobs=logprobs,
-                started=started,
-                prompt_logprobs=prompt_logprobs,
-                finish=finish,
-                timings=None if request.sequences else timings_of(request, now),
+        for index in sequence.indices:
+            started, prompt_logprobs = self._start(request)
+            is_last = not request.sequences and index == sequence.indices[-1]
+            self._items.append(
+                OutputItem(
+                    key=request.key,
+                    output_index=index,
+                    token_ids=token_ids,
+                    logprobs=logprobs,
+                    started=started,
+                    prompt_logprobs=prompt_logprobs,
+                    finish=finish,
+                    timings=timings_of(request, now) if is_last else None,
+                )
             )
-        )
 
     def fail(self, request: Request, error: OctavoError, now: float) -> None:
         """The end of a whole request."""

@@ -64,17 +64,19 @@ class LogprobOptions:
 class Submission:
     """What was asked for; never changes.
 
-    Every output begins with `forced_ids`, taken instead of drawn. `generated_ids` were made
-    elsewhere before, forced ones among them, and are not reported again. Both count as output. An
-    output of fewer than `min_tokens` does not stop. With `max_tokens` 0 the prompt alone is
-    computed, for its log probabilities. `expires_at` and `deadline_at` are on time.monotonic(): the
-    first ends the outputs with TIME_LIMIT, the second fails the request with DEADLINE_EXCEEDED.
+    Every output begins with `forced_ids`, taken instead of drawn. `generated_ids` has those of each
+    output that were made elsewhere before, forced ones among them, or is empty; they are not
+    reported again. Both count as output. An output of fewer than `min_tokens` does not stop. With
+    `max_tokens` 0 the prompt alone is computed, for its log probabilities. `expires_at` and
+    `deadline_at` are on time.monotonic(): the first ends the outputs with TIME_LIMIT, the second
+    fails the request with DEADLINE_EXCEEDED.
     """
 
     key: int  # unique in the engine
     request_id: str  # for logs
     prompt_ids: tuple[int, ...]
-    generated_ids: tuple[int, ...] = ()
+    num_outputs: int = 1
+    generated_ids: tuple[tuple[int, ...], ...] = ()
     forced_ids: tuple[int, ...] = ()
     sampling: Sampling
     logprobs: LogprobOptions = LogprobOptions()

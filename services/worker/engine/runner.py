@@ -36,6 +36,10 @@ class Runner:
         batch = build_batch(
             plan, block_tokens=self._block_tokens, device=self._kv_cache.storage.device
         )
+        if plan.copies:
+            self._kv_cache.copy_blocks(
+                [copy.source for copy in plan.copies], [copy.destination for copy in plan.copies]
+            )
         hidden = self._model.hidden_states(batch, self._kv_cache)  # [L, hidden]
         num_drawing = sum(1 for chunk in plan.chunks if chunk.draws)
         drawn = iter(self._draw(plan, hidden[:num_drawing]))
@@ -51,7 +55,13 @@ class Runner:
     def _draw(self, plan: StepPlan, hidden: torch.Tensor) -> list[Drawn]:
         """What each draw gives; hidden [chunks that draw, hidden]."""
         draws = [draw for chunk in plan.chunks for draw in chunk.draws]
-        return draw_tokens(self._model.logits(hidden), draws) if draws else []
+        if not draws:
+            return []
+        logits = self._model.logits(hidden)
+        if len(draws) > len(hidden):  # several outputs draw from one row
+            counts = [len(chunk.draws) for chunk in plan.chunks if chunk.draws]
+            logits = logits.repeat_interleave(torch.tensor(counts, device=logits.device), dim=0)
+        return draw_tokens(logits, draws)
 
     def _score(self, plan: StepPlan, hidden: torch.Tensor) -> Iterator[TokenLogprob | None]:
         """The log probability of each scored token; hidden [scored tokens, hidden]."""

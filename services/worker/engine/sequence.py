@@ -1,6 +1,8 @@
-"""A submission while it is open, and the sequence of tokens that each of its outputs is."""
+"""A submission while it is open, and the sequences of tokens that its outputs are."""
 
 from __future__ import annotations
+
+import copy
 
 from services.worker.engine.request import Submission, token_array
 from services.worker.engine.step_output import Finish
@@ -11,12 +13,12 @@ class Request:
     """What has become of a submission. The scheduler and its reporter alone change it."""
 
     def __init__(self, submission: Submission, *, arrival: int) -> None:
-        assert not (submission.logprobs.prompt and submission.generated_ids), "scored before"
+        assert not (submission.logprobs.prompt and any(submission.generated_ids)), "scored before"
         self.submission = submission
         self.arrival = arrival  # counts submissions: who came first
         self.sequences: list[Sequence] = []  # of the outputs that have not ended
         self.prompt_logprobs: list[TokenLogprob] = []  # until the first item takes them
-        self.num_output_tokens = len(submission.generated_ids)
+        self.num_output_tokens = sum(map(len, submission.generated_ids))
         self.num_preemptions = 0
         self.is_reported = False  # whether its first item, which says `started`, was made
         self.started_at: float | None = None
@@ -57,7 +59,10 @@ class Request:
 
 
 class Sequence:
-    """The prompt and one output of a request, token by token: what the scheduler runs.
+    """The prompt and an output of a request, token by token: what the scheduler runs.
+
+    Until the first token is drawn, one sequence stands for all outputs that are the same up to
+    there: those of `indices`. Then it forks.
 
     token_ids     [ prompt .................. | generated, forced .......... ]
                   [ computed ....... | pending ............................. ]
@@ -68,11 +73,12 @@ class Sequence:
     known no token will be drawn, and the last of those known is never computed.
     """
 
-    def __init__(self, request: Request, *, index: int = 0) -> None:
-        submission = request.submission
+    def __init__(
+        self, request: Request, indices: tuple[int, ...], generated_ids: tuple[int, ...]
+    ) -> None:
         self.request = request
-        self.index = index
-        self.token_ids = token_array((*submission.prompt_ids, *submission.generated_ids))
+        self.indices = indices
+        self.token_ids = token_array((*request.submission.prompt_ids, *generated_ids))
         self.num_reported = len(self.token_ids)
         self.finish_ahead: Finish | None = None
         self.block_table: list[int] = []
@@ -82,7 +88,17 @@ class Sequence:
     @property
     def precedence(self) -> tuple[int, int, int]:
         """Sorts sequences: highest priority first, then who came first."""
-        return (-self.request.submission.priority, self.request.arrival, self.index)
+        return (-self.priority, self.request.arrival, self.indices[0])
+
+    @property
+    def priority(self) -> int:
+        """The submission's priority."""
+        return self.request.submission.priority
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs that it stands for, each of which takes a place among those that run."""
+        return len(self.indices)
 
     @property
     def num_generated(self) -> int:
@@ -100,8 +116,32 @@ class Sequence:
         if new:
             request = self.request
             self.num_reported += len(new)
-            request.num_output_tokens += len(new)
+            request.num_output_tokens += len(new) * self.num_outputs
             request.last_token_at = now
             if request.first_token_at is None:
                 request.first_token_at = now
         return new
+
+    def fork(self) -> list[Sequence]:
+        """A sequence for each output but the first, for which this one goes on to stand.
+
+        They have the same tokens and name the same blocks, of which they are no holders yet.
+        """
+        first, *others = self.indices
+        self.indices = (first,)
+        sequences = []
+        for index in others:
+            other = copy.copy(self)
+            other.indices = (index,)
+            other.token_ids = self.token_ids[:]
+            other.block_table = self.block_table[:]
+            sequences.append(other)
+        return sequences
+
+
+def first_sequences(request: Request) -> list[Sequence]:
+    """Those of a new request: one for all outputs, or one each where they differ already."""
+    submission = request.submission
+    if any(submission.generated_ids):
+        return [Sequence(request, (i,), ids) for i, ids in enumerate(submission.generated_ids)]
+    return [Sequence(request, tuple(range(submission.num_outputs)), ())]

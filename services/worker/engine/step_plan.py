@@ -66,10 +66,22 @@ class Chunk:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BlockCopy:
+    """The keys and values of one block go to another."""
+
+    source: int
+    destination: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepPlan:
-    """The chunks of one step, in the order of the batch's rows."""
+    """The chunks of one step, in the order of the batch's rows.
+
+    The copies are made before anything else; all sources are read before a destination is written.
+    """
 
     chunks: tuple[Chunk, ...] = ()
+    copies: tuple[BlockCopy, ...] = ()
 
     @property
     def num_tokens(self) -> int:

@@ -1,8 +1,9 @@
-"""The only queue of a worker: ordered by precedence, bounded in requests and prompt tokens."""
+"""The only queue of a worker: ordered by precedence, bounded in outputs and prompt tokens."""
 
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator
 
 from octavo.errors import ResourceExhaustedError
 from services.worker.engine.sequence import Sequence
@@ -18,14 +19,18 @@ class WaitingQueue:
     any prompt, so that none is too long for the queue that is not too long for the model.
     """
 
-    def __init__(self, *, max_requests: int, max_prompt_tokens: int) -> None:
-        self._max_requests = max_requests
+    def __init__(self, *, max_outputs: int, max_prompt_tokens: int) -> None:
+        self._max_outputs = max_outputs
         self._max_prompt_tokens = max_prompt_tokens
         self._sequences: list[Sequence] = []
+        self.num_outputs = 0
         self.num_prompt_tokens = 0
 
     def __len__(self) -> int:
         return len(self._sequences)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return iter(self._sequences)
 
     @property
     def first(self) -> Sequence:
@@ -33,16 +38,16 @@ class WaitingQueue:
         return self._sequences[0]
 
     def find_refusal(
-        self, num_prompt_tokens: int, *, wait_ms: float
+        self, *, num_outputs: int, num_prompt_tokens: int, wait_ms: float
     ) -> ResourceExhaustedError | None:
-        """Why one more prompt of this length has no place, or None if it has.
+        """Why so many more outputs and tokens of prompts have no place, or None if they have.
 
         The caller is told to come back after `wait_ms`, within bounds.
         """
         if not self._sequences:
             return None
         bounds = (
-            ("max_waiting", len(self) + 1, self._max_requests),
+            ("max_waiting", self.num_outputs + num_outputs, self._max_outputs),
             (
                 "max_waiting_prompt_tokens",
                 self.num_prompt_tokens + num_prompt_tokens,
@@ -57,6 +62,7 @@ class WaitingQueue:
     def add(self, sequence: Sequence) -> None:
         """Put it where its precedence says."""
         bisect.insort(self._sequences, sequence, key=lambda other: other.precedence)
+        self.num_outputs += sequence.num_outputs
         self.num_prompt_tokens += sequence.request.num_prompt_tokens
 
     def remove(self, sequence: Sequence) -> None:
@@ -66,6 +72,7 @@ class WaitingQueue:
         )
         assert self._sequences[place] is sequence, f"{sequence.precedence} does not wait"
         del self._sequences[place]
+        self.num_outputs -= sequence.num_outputs
         self.num_prompt_tokens -= sequence.request.num_prompt_tokens
 
 

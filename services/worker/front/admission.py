@@ -42,16 +42,16 @@ class Admission:
     def check(self, submit: worker_pb2.Submit) -> None:
         """Raises ResourceExhaustedError, with when to try again."""
         if self.forecast.num_waiting:  # an empty queue takes any prompt
-            self._check_bounds(len(submit.prompt_token_ids))
+            self._check_bounds(submit.sampling.n or 1, len(submit.prompt_token_ids))
         is_busy = self.forecast.num_open >= BUSY_SHARE * self._limits.max_running
         if is_busy and submit.HasField("deadline_ms"):
             self._check_deadline(submit)
 
-    def _check_bounds(self, num_prompt_tokens: int) -> None:
+    def _check_bounds(self, num_outputs: int, num_prompt_tokens: int) -> None:
         forecast, limits = self.forecast, self._limits
         num_waiting_tokens = forecast.num_waiting_prompt_tokens + num_prompt_tokens
         bounds = (
-            ("max_waiting", forecast.num_waiting + 1, limits.max_waiting),
+            ("max_waiting", forecast.num_waiting + num_outputs, limits.max_waiting),
             ("max_waiting_prompt_tokens", num_waiting_tokens, limits.max_waiting_prompt_tokens),
         )
         for name, value, limit in bounds:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from octavo.v1 import worker_pb2
 from services.worker.front.group import Group
-from services.worker.front.submit_check import ACCEPTED_FIELDS, MAX_OUTPUTS, MAX_TOP_LOGPROBS
+from services.worker.front.submit_check import ACCEPTED_FIELDS, MAX_TOP_LOGPROBS
 from services.worker.link.messages import Ready
 
 
@@ -39,7 +39,9 @@ def describe_worker(group: Group, served: Served) -> worker_pb2.GetWorkerRespons
             max_waiting_prompt_tokens=served.max_waiting_prompt_tokens,
         ),
         capabilities=worker_pb2.WorkerCapabilities(
-            fields=ACCEPTED_FIELDS, max_outputs=MAX_OUTPUTS, max_top_logprobs=MAX_TOP_LOGPROBS
+            fields=ACCEPTED_FIELDS,
+            max_outputs=group.max_outputs,
+            max_top_logprobs=MAX_TOP_LOGPROBS,
         ),
     )
     if group.ready is not None:

@@ -43,7 +43,7 @@ class Forecast:
     """The open requests by their keys in the engine, and what is known of the group's pace."""
 
     def __init__(self, *, max_running: int, max_step_tokens: int) -> None:
-        self.num_waiting = 0
+        self.num_waiting = 0  # outputs
         self.num_waiting_prompt_tokens = 0
         self._max_running = max_running
         self._max_step_tokens = max_step_tokens
@@ -74,7 +74,7 @@ class Forecast:
             max_tokens=submit.max_tokens,
             expected_tokens=self._pace.output_tokens(submit.max_tokens),
         )
-        self.num_waiting += 1
+        self.num_waiting += opened.num_outputs
         self.num_waiting_prompt_tokens += opened.num_prompt_tokens
 
     def note_response(self, response: worker_pb2.RunResponse, now: float) -> None:
@@ -116,7 +116,7 @@ class Forecast:
     def _leave_queue(self, opened: _Open) -> None:
         if not opened.is_running:
             opened.is_running = True
-            self.num_waiting -= 1
+            self.num_waiting -= opened.num_outputs
             self.num_waiting_prompt_tokens -= opened.num_prompt_tokens
 
     def _steps_to_start(self, num_prompt_tokens: int) -> float:

@@ -60,6 +60,7 @@ class Group:
         on_serving: Callable[[bool], Awaitable[None]],
         watch: RequestWatch,
         admission: Admission,
+        max_outputs: int,
     ) -> None:
         self.worker_id = uuid.uuid4().hex
         self.instance_id = ""
@@ -76,6 +77,7 @@ class Group:
         self._on_serving = on_serving
         self._watch = watch
         self._admission = admission
+        self.max_outputs = max_outputs
         self._draining = False
         self._attachments: set[Attachment] = set()
         self._emptied = asyncio.Event()
@@ -178,7 +180,7 @@ class Group:
         key = submit.key
         try:
             vocabulary_size = self._check_serving()
-            check_submit(submit, vocabulary_size=vocabulary_size)
+            check_submit(submit, vocabulary_size=vocabulary_size, max_outputs=self.max_outputs)
             self._admission.check(submit)
             submit.key = self._open.open(attachment, key, submit.request_id)
         except OctavoError as error:

@@ -25,6 +25,7 @@ from services.worker.front.group import Group
 from services.worker.front.metrics import GroupCollector
 from services.worker.front.request_watch import RequestWatch
 from services.worker.front.server import SERVICE_NAME, WorkerService
+from services.worker.front.submit_check import MAX_OUTPUTS
 from services.worker.link.rank_config import RankConfig
 
 log = structlog.get_logger()
@@ -45,6 +46,8 @@ async def serve(settings: WorkerSettings, kv_cache_bytes: int) -> None:
         on_serving=lambda serving: server.set_serving(serving),  # noqa: PLW0108 - made below
         watch=RequestWatch(registry),
         admission=Admission(_limits(settings)),
+        # All outputs of a request run at once while they are one.
+        max_outputs=min(MAX_OUTPUTS, settings.max_running),
     )
     registry.register(GroupCollector(group))
     service = WorkerService(group, await asyncio.to_thread(_served, settings))

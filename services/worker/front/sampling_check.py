@@ -23,7 +23,9 @@ _RANGES = {
 }
 
 
-def check_sampling(sampling: worker_pb2.ResolvedSampling, *, vocabulary_size: int) -> None:
+def check_sampling(
+    sampling: worker_pb2.ResolvedSampling, *, vocabulary_size: int, max_outputs: int
+) -> None:
     """Raises InvalidArgumentError that names the first parameter outside its limits."""
     temperature, top_p = sampling.temperature, sampling.top_p
     penalty = sampling.repetition_penalty
@@ -37,6 +39,8 @@ def check_sampling(sampling: worker_pb2.ResolvedSampling, *, vocabulary_size: in
         value = getattr(sampling, name)
         if not least <= value <= most:
             raise invalid_field(f"sampling.{name}", value, f"from {least} to {most}")
+    if sampling.HasField("n") and not 1 <= sampling.n <= max_outputs:
+        raise invalid_field("sampling.n", sampling.n, f"from 1 to {max_outputs}")
     _check_logit_bias(sampling, vocabulary_size)
     allowed = sampling.allowed_token_ids
     check_count("sampling.allowed_token_ids", allowed, MAX_ALLOWED_IDS, "ids")

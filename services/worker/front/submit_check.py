@@ -41,7 +41,7 @@ ACCEPTED_FIELDS = (
     "priority",
     "cache_salt",
 )
-MAX_OUTPUTS = 1
+MAX_OUTPUTS = 32
 MAX_TOP_LOGPROBS = 20
 MAX_STOP_SEQUENCES = 16
 # Of one request's known tokens: 4 MiB on the wire, most of it in one message.
@@ -51,7 +51,9 @@ MAX_SCORED_VALUES = 512 * 1024
 _FOLDERS = ("sampling", "trace_context", "constraint", "logprobs")
 
 
-def check_submit(submit: worker_pb2.Submit, *, vocabulary_size: int) -> None:
+def check_submit(
+    submit: worker_pb2.Submit, *, vocabulary_size: int, max_outputs: int = MAX_OUTPUTS
+) -> None:
     """Raises InvalidArgumentError that names the first field that is wrong or not supported."""
     for path in set_fields(submit):
         if path not in ACCEPTED_FIELDS:
@@ -67,10 +69,9 @@ def check_submit(submit: worker_pb2.Submit, *, vocabulary_size: int) -> None:
         vocabulary_size=vocabulary_size,
     )
     check_ids("forced_token_ids", submit.forced_token_ids, vocabulary_size)
+    check_sampling(submit.sampling, vocabulary_size=vocabulary_size, max_outputs=max_outputs)
     _check_generated(submit, vocabulary_size)
     _check_logprobs(submit)
-    check_sampling(submit.sampling, vocabulary_size=vocabulary_size)
-    _check_num_outputs(submit.sampling)
     _check_lengths(submit)
 
 
@@ -85,12 +86,13 @@ def set_fields(message: Message, prefix: str = "") -> Iterator[str]:
 
 
 def _check_generated(submit: worker_pb2.Submit, vocabulary_size: int) -> None:
-    if len(submit.generated) > MAX_OUTPUTS:
-        raise invalid_field("generated", len(submit.generated), f"at most {MAX_OUTPUTS} output")
+    num_outputs, seen = submit.sampling.n or 1, set[int]()
     for generated in submit.generated:
-        if generated.output_index >= MAX_OUTPUTS:
-            limit = f"below the number of outputs, {MAX_OUTPUTS}"
-            raise invalid_field("generated.output_index", generated.output_index, limit)
+        index = generated.output_index
+        if index >= num_outputs or index in seen:
+            limit = f"below the number of outputs, {num_outputs}, and given once"
+            raise invalid_field("generated.output_index", index, limit)
+        seen.add(index)
         check_ids("generated.token_ids", generated.token_ids, vocabulary_size)
         _check_begins_with_forced(generated.token_ids, submit.forced_token_ids)
 
@@ -112,7 +114,7 @@ def _check_logprobs(submit: worker_pb2.Submit) -> None:
         raise invalid_field("logprobs.prompt", True, limit)
     num_scored = len(submit.prompt_token_ids) if options.prompt else 0
     if options.generated:
-        num_scored += len(submit.forced_token_ids) * max(1, submit.sampling.n)
+        num_scored += len(submit.forced_token_ids) * (submit.sampling.n or 1)
     if num_scored * (1 + options.top) > MAX_SCORED_VALUES:
         limit = f"such that (1 + top) x {num_scored} known tokens is at most {MAX_SCORED_VALUES}"
         raise invalid_field("logprobs.top", options.top, limit)
@@ -124,8 +126,3 @@ def _check_lengths(submit: worker_pb2.Submit) -> None:
     if submit.min_tokens > submit.max_tokens:
         limit = f"at most max_tokens, {submit.max_tokens}"
         raise invalid_field("min_tokens", submit.min_tokens, limit)
-
-
-def _check_num_outputs(sampling: worker_pb2.ResolvedSampling) -> None:
-    if sampling.HasField("n") and sampling.n != MAX_OUTPUTS:
-        raise invalid_field("sampling.n", sampling.n, f"{MAX_OUTPUTS}")

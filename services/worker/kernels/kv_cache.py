@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,3 +42,9 @@ class KVCache:
     def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The keys and the values of one layer, each [KV heads, blocks, block_tokens, head_dim]."""
         return self.storage[index, 0], self.storage[index, 1]
+
+    def copy_blocks(self, sources: Sequence[int], destinations: Sequence[int]) -> None:
+        """Copies whole blocks of every layer; all sources are read before a block is written."""
+        device = self.storage.device
+        read = self.storage[:, :, :, torch.tensor(sources, device=device)]
+        self.storage[:, :, :, torch.tensor(destinations, device=device)] = read

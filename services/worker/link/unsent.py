@@ -49,7 +49,8 @@ class Unsent:
         earlier = outputs.get(item.output_index)
         if ends_request(item):
             del self._latest[item.key]  # the key may come again, for a new request
-            if len(outputs) > 1:  # the end comes after all that there is of other outputs
+            # The end comes after all that there is of other outputs, and replaces no finish.
+            if len(outputs) > 1 or (earlier is not None and earlier.HasField("finish")):
                 earlier = None
         if earlier is None:
             self._items.append(item)

@@ -39,7 +39,8 @@ def submission_from_pb(submit: worker_pb2.Submit, now: float) -> Submission:
         key=submit.key,
         request_id=submit.request_id,
         prompt_ids=tuple(submit.prompt_token_ids),
-        generated_ids=tuple(submit.generated[0].token_ids) if submit.generated else (),
+        num_outputs=submit.sampling.n or 1,
+        generated_ids=_generated_from_pb(submit),
         forced_ids=tuple(submit.forced_token_ids),
         sampling=_sampling_from_pb(submit.sampling),
         logprobs=LogprobOptions(
@@ -56,6 +57,14 @@ def submission_from_pb(submit: worker_pb2.Submit, now: float) -> Submission:
         priority=submit.priority,
         arrived_at=now,
     )
+
+
+def _generated_from_pb(submit: worker_pb2.Submit) -> tuple[tuple[int, ...], ...]:
+    """Those of each output, none where it has none; empty where no output has any."""
+    if not submit.generated:
+        return ()
+    by_index = {one.output_index: tuple(one.token_ids) for one in submit.generated}
+    return tuple(by_index.get(index, ()) for index in range(submit.sampling.n or 1))
 
 
 def response_to_pb(output: StepOutput) -> worker_pb2.RunResponse:

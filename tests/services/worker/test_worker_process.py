@@ -136,6 +136,37 @@ async def test_cancels_limits_and_refusals_each_concern_one_request(
     assert client.last_load.kv_blocks_used == 0
 
 
+async def test_outputs_and_log_probabilities_over_the_wire(worker: WorkerProcess) -> None:
+    await worker.until_serving()
+    described = await worker.stub.GetWorker(worker_pb2.GetWorkerRequest())
+    capabilities = described.capabilities
+    assert (capabilities.max_outputs, capabilities.max_top_logprobs) == (32, 20)
+    client = await RunClient(worker).attach()
+    await client.submit(
+        1,
+        sampling=worker_pb2.ResolvedSampling(temperature=1, seed=3, n=3),
+        forced_token_ids=[9, 8],
+        max_tokens=5,
+        logprobs=worker_pb2.LogprobOptions(generated=True, prompt=True, top=2),
+    )
+    items: list[worker_pb2.RunItem] = []
+    while not items or not items[-1].HasField("timings"):
+        items += (await client.read()).items
+    assert [len(one.top_token_ids) for one in items[0].start.prompt_logprobs] == [2, 2, 2]
+    for index in range(3):
+        mine = [item for item in items if item.output_index == index]
+        ids = [token_id for item in mine for token_id in item.token_ids]
+        logprobs = [one.logprob for item in mine for one in item.logprobs]
+        assert (ids[:2], len(ids), len(logprobs)) == ([9, 8], 5, 5)
+        assert max(logprobs) < 0
+        ends = [item.finish.reason for item in mine if item.HasField("finish")]
+        assert ends == [worker_pb2.RUN_FINISH_REASON_LENGTH]
+    await client.submit(2, sampling=worker_pb2.ResolvedSampling(n=33))
+    _, end = await client.until_end(2)
+    assert end.error.metadata["limit"] == "from 1 to 32"
+    assert client.last_load.kv_blocks_used == 0
+
+
 async def test_a_stream_must_begin_with_attach_and_cannot_be_resumed_yet(
     worker: WorkerProcess,
 ) -> None:

@@ -22,16 +22,18 @@ class Alone:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
-def ids_alone(asked: Submission, context_limit: int) -> tuple[tuple[int, ...], Finish | str]:
+def ids_alone(
+    asked: Submission, context_limit: int, *, index: int = 0
+) -> tuple[tuple[int, ...], Finish | str]:
     """The new ids and the end alone."""
-    answer = answer_alone(asked, context_limit)
+    answer = answer_alone(asked, context_limit, index=index)
     return tuple(answer.ids), answer.end
 
 
-def answer_alone(asked: Submission, context_limit: int) -> Alone:
-    """The whole answer; log probabilities are given where they were asked for."""
+def answer_alone(asked: Submission, context_limit: int, *, index: int = 0) -> Alone:
+    """One whole output; log probabilities are given where they were asked for."""
     answer = Alone()
-    context = [*asked.prompt_ids, *asked.generated_ids]
+    context = [*asked.prompt_ids, *(asked.generated_ids[index] if asked.generated_ids else ())]
     if asked.logprobs.prompt:
         for position in range(1, len(asked.prompt_ids)):
             answer.prompt_logprobs.append(_logprob(asked, context[: position + 1]))
@@ -40,7 +42,7 @@ def answer_alone(asked: Submission, context_limit: int) -> Alone:
         if end is not None:
             answer.end = end
             return answer
-        token_id = _next(asked, context)
+        token_id = _next(asked, context, index)
         if token_id is None:
             answer.end = "NO_TOKEN_ALLOWED"
             return answer
@@ -65,12 +67,13 @@ def _end(asked: Submission, context: list[int], context_limit: int) -> Finish | 
     return None
 
 
-def _next(asked: Submission, context: list[int]) -> int | None:
+def _next(asked: Submission, context: list[int], index: int) -> int | None:
     num_generated = len(context) - len(asked.prompt_ids)
     if num_generated < len(asked.forced_ids):
         return asked.forced_ids[num_generated]
     draw = Draw(
         sampling=asked.sampling,
+        output_index=index,
         position=len(context),
         history=History(token_ids=token_array(context), num_prompt_tokens=len(asked.prompt_ids)),
         forbidden_ids=token_array(asked.stop_ids if num_generated < asked.min_tokens else ()),

@@ -29,6 +29,18 @@ def test_a_shared_block_is_free_when_its_last_holder_lets_go() -> None:
     allocator.check([])
 
 
+def test_tables_free_the_blocks_that_nobody_else_holds() -> None:
+    allocator = BlockAllocator(6)
+    first = allocator.allocate(2)
+    allocator.share(first[:1])
+    second = [first[0], *allocator.allocate(1)]
+    assert [allocator.is_shared(block) for block in (*first, second[1])] == [True, False, False]
+    assert allocator.num_free_without([]) == 3
+    assert allocator.num_free_without([first]) == 4
+    assert allocator.num_free_without([second]) == 4
+    assert allocator.num_free_without([first, second]) == 6
+
+
 def test_more_than_is_free_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="3 blocks wanted, 2 free"):
         BlockAllocator(2).allocate(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from services.worker.engine.request import (
     token_array,
 )
 from services.worker.engine.step_output import Finish, FinishReason
+from services.worker.engine.step_result import TokenLogprob
 from tests.services.worker.engine.alone import answer_alone, ids_alone
 from tests.services.worker.engine.toy_model import (
     ROOMY,
@@ -37,9 +39,11 @@ from tests.services.worker.engine.toy_model import (
 
 def _assert_as_alone(answers: Answers, asked: list[Submission], config: EngineConfig) -> None:
     for one in asked:
-        ids, end = ids_alone(one, config.context_limit)
-        assert tuple(answers.ids[one.key]) == ids
-        assert answers.end_of(one.key) == end
+        for index in range(one.num_outputs):
+            ids, end = ids_alone(one, config.context_limit, index=index)
+            assert tuple(answers.ids[one.key, index]) == ids
+            finish = answers.finishes.get((one.key, index), answers.end_of(one.key))
+            assert finish == end
 
 
 _LOW = range(2, 40)
@@ -59,6 +63,7 @@ def _mixed(count: int) -> list[Submission]:
             max_tokens=3 + key % 9,
             min_tokens=key % 4,
             stop_ids=frozenset(range(key % 20)),
+            num_outputs=4 if key % 5 == 3 else 1,
             sampling=Sampling(temperature=key % 3 / 2, top_p=0.9, seed=key, rules=_RULES[key % 4]),
         )
         for key in range(count)
@@ -124,7 +129,7 @@ def test_generation_goes_on_after_what_was_generated_elsewhere() -> None:
     ids, finish = ids_alone(whole, ROOMY.context_limit)
     engine = make_engine()
     for count in range(1, 12):
-        engine.submit(dataclasses.replace(whole, key=count, generated_ids=ids[:count]))
+        engine.submit(dataclasses.replace(whole, key=count, generated_ids=(ids[:count],)))
     answers = run_to_end(engine)
     for count in range(1, 12):
         assert tuple(answers.ids[count]) == ids[count:]
@@ -133,9 +138,9 @@ def test_generation_goes_on_after_what_was_generated_elsewhere() -> None:
 
 def test_what_was_generated_elsewhere_may_be_complete_already() -> None:
     engine = make_engine(model=(model := ToyModel()))
-    engine.submit(submission(1, generated_ids=(4, 5), max_tokens=2))
-    engine.submit(submission(2, generated_ids=(4, 5), max_tokens=9, stop_ids=frozenset({5})))
-    engine.submit(submission(3, generated_ids=(4,) * 97))
+    engine.submit(submission(1, generated_ids=((4, 5),), max_tokens=2))
+    engine.submit(submission(2, generated_ids=((4, 5),), max_tokens=9, stop_ids=frozenset({5})))
+    engine.submit(submission(3, generated_ids=((4,) * 97,)))
     answers = run_to_end(engine)
     assert [answers.finish_of(key).reason for key in (1, 2, 3)] == [
         FinishReason.LENGTH,
@@ -238,7 +243,7 @@ def test_a_cache_smaller_than_the_context_ends_an_output_when_it_is_full() -> No
         ({"prompt_ids": ()}, "prompt_token_ids", "no ids"),
         ({"prompt_ids": (1, 50)}, "prompt_token_ids", "the id 50"),
         ({"prompt_ids": (1, -1)}, "prompt_token_ids", "the id -1"),
-        ({"generated_ids": (4_000_000_000,)}, "generated", "the id 4000000000"),
+        ({"generated_ids": ((4_000_000_000,),)}, "generated", "the id 4000000000"),
         ({"forced_ids": (50,)}, "forced_token_ids", "the id 50"),
         ({"forced_ids": (1,) * 98}, "forced_token_ids", "98 ids"),
         ({"prompt_ids": (1,) * 101, "max_tokens": 0}, "prompt_token_ids", "101 ids"),
@@ -368,14 +373,17 @@ def _assert_logprobs_as_alone(
 ) -> None:
     for one in asked:
         expected = answer_alone(one, config.context_limit)
-        for found, wanted in (
-            (answers.logprobs[one.key], expected.logprobs),
-            (answers.prompt_logprobs.get(one.key, ()), expected.prompt_logprobs),
-        ):
-            assert [each.top_ids for each in found] == [each.top_ids for each in wanted]
-            for each, other in zip(found, wanted, strict=True):
-                assert each.logprob == pytest.approx(other.logprob, rel=1e-6)
-                assert each.top_logprobs == pytest.approx(other.top_logprobs, rel=1e-6)
+        _assert_same_logprobs(answers.prompt_logprobs.get(one.key, ()), expected.prompt_logprobs)
+        for index in range(one.num_outputs):
+            expected = answer_alone(one, config.context_limit, index=index)
+            _assert_same_logprobs(answers.logprobs[one.key, index], expected.logprobs)
+
+
+def _assert_same_logprobs(found: Sequence[TokenLogprob], wanted: Sequence[TokenLogprob]) -> None:
+    assert [one.top_ids for one in found] == [one.top_ids for one in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, rel=1e-6)
+        assert one.top_logprobs == pytest.approx(other.top_logprobs, rel=1e-6)
 
 
 def _scored(count: int) -> list[Submission]:
@@ -433,7 +441,7 @@ def test_forced_ids_have_the_log_probabilities_that_they_have_in_a_prompt() -> N
         *answers.prompt_logprobs[2],
         *answers.logprobs[2],
     )
-    assert answers.ids == {1: [], 2: text[4:]}
+    assert (answers.ids[1], answers.ids[2]) == ([], text[4:])
 
 
 def test_forced_ids_are_computed_in_chunks_and_generation_goes_on_after_them() -> None:
@@ -472,7 +480,7 @@ def test_what_was_generated_elsewhere_goes_on_among_and_after_forced_ids() -> No
     for count in range(9):
         engine.submit(
             dataclasses.replace(
-                whole, key=count, generated_ids=tuple(expected.ids[:count]), logprobs=options
+                whole, key=count, generated_ids=(tuple(expected.ids[:count]),), logprobs=options
             )
         )
     answers = run_to_end(engine)

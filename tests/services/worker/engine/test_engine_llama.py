@@ -59,7 +59,7 @@ def _mixed_requests() -> list[Submission]:
 def ids_of_each_alone(model: Model) -> dict[int, list[int]]:
     ids: dict[int, list[int]] = {}
     for one in _mixed_requests():
-        ids |= _run(model, _CONFIG, [one])[1].ids
+        ids[one.key] = _run(model, _CONFIG, [one])[1].ids[one.key]
     return ids
 
 
@@ -80,7 +80,7 @@ def test_32_at_once_give_what_each_gives_alone(
 ) -> None:
     config = dataclasses.replace(_CONFIG, **changes)
     engine, answers = _run(model, config, _mixed_requests())
-    assert answers.ids == ids_of_each_alone
+    assert {key: answers.ids[key] for key in ids_of_each_alone} == ids_of_each_alone
     assert engine.load.num_used_blocks == 0
     assert (engine.load.num_preemptions > 0) == (config.num_blocks == 60)
 
@@ -166,3 +166,26 @@ def test_log_probabilities_have_the_same_bits_in_any_chunks_and_company(
     _, answers = _run(model, config, [*others[:9], *asked, *others[9:]])
     assert answers.prompt_logprobs[1] == alone.prompt_logprobs[1]
     assert (*answers.prompt_logprobs[2], *answers.logprobs[2]) == alone.prompt_logprobs[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_outputs_that_share_blocks_have_the_bits_of_outputs_that_do_not(
+    tiny: Path, dtype: torch.dtype
+) -> None:
+    model = load_model(tiny, device=torch.device("cpu"), dtype=dtype)
+    options = LogprobOptions(generated=True, top=3)
+    shared = submission(
+        1, _ids(41), num_outputs=5, max_tokens=30, sampling=Sampling(seed=2), logprobs=options
+    )
+    _, answers = _run(model, _CONFIG, [shared])
+    begun = tuple(tuple(answers.ids[1, index][:3]) for index in range(5))
+    # Each begins anew here, with blocks of its own.
+    _, others = _run(model, _CONFIG, [dataclasses.replace(shared, generated_ids=begun)])
+    small = dataclasses.replace(_CONFIG, num_blocks=12, max_context=90)
+    engine, scarce = _run(model, small, [shared])
+    assert engine.load.num_preemptions > 0
+    for index in range(5):
+        assert others.ids[1, index] == answers.ids[1, index][3:]
+        assert others.logprobs[1, index] == answers.logprobs[1, index][3:]
+        assert scarce.ids[1, index] == answers.ids[1, index]
+        assert scarce.logprobs[1, index] == answers.logprobs[1, index]

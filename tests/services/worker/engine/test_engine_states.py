@@ -90,7 +90,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(
         prompt=st.lists(_IDS, min_size=1, max_size=12),
-        generated=st.lists(_IDS, max_size=3),
+        num_outputs=st.integers(1, 4),
+        generated=st.lists(st.lists(_IDS, max_size=3), min_size=4, max_size=4) | st.just([]),
         forced=st.lists(_IDS, max_size=8),
         logprobs=_LOGPROBS,
         sampling=_SAMPLINGS,
@@ -103,15 +104,19 @@ class EngineMachine(RuleBasedStateMachine):
         deadline=st.none() | st.integers(0, 20),
     )
     def submit(
-        self, prompt: list[int], generated: list[int], forced: list[int], time_limit: int | None,
-        deadline: int | None, **fields: Any,
+        self, *, prompt: list[int], num_outputs: int, generated: list[list[int]], forced: list[int],
+        time_limit: int | None, deadline: int | None, **fields: Any,
     ) -> None:  # fmt: skip
-        if generated:  # the prompt was scored before
+        num_outputs = min(num_outputs, self.config.max_running)
+        if any(generated):  # the prompt was scored before
             fields["logprobs"] = dataclasses.replace(fields["logprobs"], prompt=False)
         made = submission(
             len(self.asked),
             prompt,
-            generated_ids=tuple((forced + generated)[: len(generated)]),
+            num_outputs=num_outputs,
+            generated_ids=tuple(
+                tuple((forced + ids)[: len(ids)]) for ids in generated[:num_outputs]
+            ),
             forced_ids=tuple(forced),
             arrived_at=self.clock.now,
             expires_at=None if time_limit is None else self.clock.now + time_limit,
@@ -141,29 +146,30 @@ class EngineMachine(RuleBasedStateMachine):
     def blocks_are_where_they_belong(self) -> None:
         if not hasattr(self, "scheduler"):
             return
-        running = self.scheduler.running
-        self.scheduler.allocator.check([sequence.block_table for sequence in running])
-        for sequence in running:
+        self.scheduler.check()
+        for sequence in self.scheduler.running:
             assert len(sequence.block_table) <= self.config.num_blocks_for(len(sequence.token_ids))
 
     @invariant()
     def limits_hold(self) -> None:
         if not hasattr(self, "scheduler"):
             return
-        assert len(self.scheduler.running) <= self.config.max_running
+        assert self.engine.load.num_running <= self.config.max_running
         assert max(self.model.num_tokens_of_steps, default=0) <= self.config.max_step_tokens
-        waiting = self.scheduler.waiting._sequences
+        waiting = list(self.scheduler.waiting)
         assert self.scheduler.waiting.num_prompt_tokens == sum(
             sequence.request.num_prompt_tokens for sequence in waiting
         )
         new = [sequence for sequence in waiting if sequence.request.num_preemptions == 0]
-        assert len(new) <= self.config.max_waiting
+        num_new = sum(sequence.num_outputs for sequence in new)
+        # An empty queue takes all outputs of a request.
+        assert num_new <= max(self.config.max_waiting, self.config.max_running)
 
     @invariant()
     def order_holds(self) -> None:
         if not hasattr(self, "scheduler"):
             return
-        running, waiting = self.scheduler.running, self.scheduler.waiting._sequences
+        running, waiting = list(self.scheduler.running), list(self.scheduler.waiting)
         assert running == sorted(running, key=lambda sequence: sequence.precedence)
         assert waiting == sorted(waiting, key=lambda sequence: sequence.precedence)
         for runs in running:
@@ -177,7 +183,7 @@ class EngineMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         # Each step gives at least one token to the first, or a chunk of its prompt.
-        for _ in range(2 + 60 * len(self.asked)):
+        for _ in range(2 + 60 * sum(asked.num_outputs for asked in self.asked.values())):
             if not self.engine.has_work:
                 break
             self.step(1)
@@ -185,25 +191,39 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.engine.load.num_used_blocks == 0
         assert set(self.answers.ends) == set(self.asked)
         for key, asked in self.asked.items():
-            self._check_answer(asked, self.answers.ids[key], self.answers.ends[key])
+            end = self.answers.ends[key]
+            for index in range(asked.num_outputs):
+                ids = self.answers.ids.get((key, index), [])
+                if isinstance(end, OctavoError):
+                    self._check_failure(asked, index, ids, end)
+                else:
+                    self._check_output(asked, index, ids, self.answers.finishes[key, index])
 
-    def _check_answer(self, asked: Submission, ids: list[int], end: Finish | OctavoError) -> None:
-        alone, alone_end = ids_alone(asked, self.config.context_limit)
+    def _check_failure(
+        self, asked: Submission, index: int, ids: list[int], end: OctavoError
+    ) -> None:
+        alone, _ = ids_alone(asked, self.config.context_limit, index=index)
         assert tuple(ids) == alone[: len(ids)]
-        if asked.logprobs.generated:
-            assert len(self.answers.logprobs[asked.key]) == len(ids)
-        if asked.logprobs.prompt and ids:
-            assert len(self.answers.prompt_logprobs[asked.key]) == len(asked.prompt_ids) - 1
         if isinstance(end, DeadlineExceededError):
             assert asked.deadline_at is not None
-        elif isinstance(end, OctavoError) and end.reason == "NO_TOKEN_ALLOWED":
-            assert (tuple(ids), end.reason) == (alone, alone_end)
-        elif isinstance(end, OctavoError):
+        elif end.reason == "NO_TOKEN_ALLOWED":
+            outputs = range(asked.num_outputs)
+            ends = [ids_alone(asked, self.config.context_limit, index=one)[1] for one in outputs]
+            assert end.reason in ends
+        else:
             num_least = len(asked.prompt_ids) + max(asked.max_tokens != 0, len(asked.forced_ids))
             too_long = num_least > self.config.context_limit
             assert too_long or isinstance(end, ResourceExhaustedError)
             assert ids == []
-        elif end.reason in _CUT_SHORT:
+
+    def _check_output(self, asked: Submission, index: int, ids: list[int], end: Finish) -> None:
+        alone, alone_end = ids_alone(asked, self.config.context_limit, index=index)
+        if asked.logprobs.generated:
+            assert len(self.answers.logprobs[asked.key, index]) == len(ids)
+        if asked.logprobs.prompt and ids:
+            assert len(self.answers.prompt_logprobs[asked.key]) == len(asked.prompt_ids) - 1
+        if end.reason in _CUT_SHORT:
+            assert tuple(ids) == alone[: len(ids)]
             cancelled = end.reason is FinishReason.CANCELLED
             assert asked.key in self.cancelled if cancelled else asked.expires_at is not None
         else:
@@ -236,7 +256,7 @@ def test_the_machine_checks_what_it_says() -> None:
     engine = make_engine(config)
     engine.submit(asked)
     engine.step()
-    sequence = engine._scheduler.running[0]
+    (sequence,) = engine._scheduler.running
     sequence.block_table.reverse()
     with pytest.raises(AssertionError, match="the cache is not what was written"):
         engine.step()

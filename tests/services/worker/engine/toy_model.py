@@ -132,34 +132,58 @@ def submission(
 
 
 class Answers:
-    """What came back for each key, checked as it comes."""
+    """What came back for each key, checked as it comes.
+
+    Ids and log probabilities are under (key, output index), those of output 0 also under the key
+    alone. `ends` has the end of each request: its error, or the finish of its last output.
+    """
 
     def __init__(self) -> None:
-        self.ids: dict[int, list[int]] = {}
-        self.logprobs: dict[int, list[TokenLogprob]] = {}
+        self.ids: dict[Any, list[int]] = {}
+        self.logprobs: dict[Any, list[TokenLogprob]] = {}
         self.prompt_logprobs: dict[int, tuple[TokenLogprob, ...]] = {}
         self.started: set[int] = set()
+        self.finishes: dict[tuple[int, int], Finish] = {}
         self.ends: dict[int, Finish | OctavoError] = {}
         self.last_items: dict[int, OutputItem] = {}
 
     def add(self, items: Sequence[OutputItem]) -> None:
         for item in items:
             assert item.key not in self.ends, f"{item.key} goes on after its end"
-            assert not (item.started and item.key in self.started), f"{item.key} started twice"
-            if item.started:
-                self.started.add(item.key)
-                self.prompt_logprobs[item.key] = item.prompt_logprobs
-            assert item.started or not item.prompt_logprobs
-            assert len(item.logprobs) in (0, len(item.token_ids))
-            if item.token_ids:
-                assert item.key in self.started, f"{item.key} has tokens before its start"
-            self.ids.setdefault(item.key, []).extend(item.token_ids)
-            self.logprobs.setdefault(item.key, []).extend(item.logprobs)
+            self._add_start(item)
+            self._add_tokens(item)
+            self._add_end(item)
             self.last_items[item.key] = item
-            end = item.finish or item.error
-            if end is not None:
-                assert item.finish is None or item.error is None
-                self.ends[item.key] = end
+
+    def _add_start(self, item: OutputItem) -> None:
+        assert not (item.started and item.key in self.started), f"{item.key} started twice"
+        assert item.started or not item.prompt_logprobs
+        if item.started:
+            self.started.add(item.key)
+            self.prompt_logprobs[item.key] = item.prompt_logprobs
+
+    def _add_tokens(self, item: OutputItem) -> None:
+        output = (item.key, item.output_index)
+        if item.error is None:
+            assert output not in self.finishes, f"{output} goes on after its finish"
+        if item.token_ids:
+            assert item.key in self.started, f"{item.key} has tokens before its start"
+        assert len(item.logprobs) in (0, len(item.token_ids))
+        if item.output_index == 0:
+            self.ids[item.key] = self.ids.setdefault(output, [])
+            self.logprobs[item.key] = self.logprobs.setdefault(output, [])
+        self.ids.setdefault(output, []).extend(item.token_ids)
+        self.logprobs.setdefault(output, []).extend(item.logprobs)
+
+    def _add_end(self, item: OutputItem) -> None:
+        assert item.finish is None or item.error is None
+        if item.finish is not None:
+            self.finishes[item.key, item.output_index] = item.finish
+        is_last = item.timings is not None or item.error is not None
+        end = item.finish or item.error
+        if is_last:
+            assert end is not None, f"{item.key} ends without saying how"
+            self.ends[item.key] = end
 
     def end_of(self, key: int) -> Finish | str:
         """The finish, or the reason of the error."""

@@ -52,6 +52,16 @@ def test_the_queue_is_bounded(
     assert raised.value.retry_delay_ms == 100
 
 
+def test_the_queue_counts_outputs(small: Admission) -> None:
+    several = submit()
+    several.sampling.n = 2
+    take(small, several)
+    with pytest.raises(ResourceExhaustedError) as raised:
+        take(small, several)
+    assert raised.value.metadata == {"field": "max_waiting", "value": "4", "limit": "3"}
+    take(small, submit())
+
+
 def test_an_empty_queue_takes_any_prompt(small: Admission) -> None:
     take(small, submit(500))
 

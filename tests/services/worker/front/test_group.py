@@ -120,7 +120,12 @@ async def running_group(
     config = make_config(model, num_ranks, command)
     watch = RequestWatch(CollectorRegistry())
     group = Group(
-        config, max_restarts=max_restarts, on_serving=note, watch=watch, admission=Admission(LIMITS)
+        config,
+        max_restarts=max_restarts,
+        on_serving=note,
+        watch=watch,
+        admission=Admission(LIMITS),
+        max_outputs=8,
     )
     task = asyncio.create_task(group.run())
     try:

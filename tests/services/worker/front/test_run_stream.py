@@ -32,7 +32,12 @@ def make_group() -> Group:
     config = make_config("", 1, [sys.executable])
     watch = RequestWatch(CollectorRegistry())
     return Group(
-        config, max_restarts=0, on_serving=ignore, watch=watch, admission=Admission(LIMITS)
+        config,
+        max_restarts=0,
+        on_serving=ignore,
+        watch=watch,
+        admission=Admission(LIMITS),
+        max_outputs=8,
     )
 
 

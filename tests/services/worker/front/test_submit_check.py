@@ -99,7 +99,7 @@ def _copy_path(source: Message, target: Message, path: str) -> None:
         (submit(prompt_token_ids=[VOCABULARY]), "prompt_token_ids"),
         (submit(stop_token_ids=[2**32 - 1]), "stop_token_ids"),
         (submit(generated=[worker_pb2.GeneratedTokens(output_index=1)]), "generated.output_index"),
-        (submit(generated=[worker_pb2.GeneratedTokens()] * 2), "generated"),
+        (submit(generated=[worker_pb2.GeneratedTokens()] * 2), "generated.output_index"),
         (
             submit(generated=[worker_pb2.GeneratedTokens(token_ids=[VOCABULARY])]),
             "generated.token_ids",
@@ -110,7 +110,7 @@ def _copy_path(source: Message, target: Message, path: str) -> None:
         (sampling(top_p=0.0), "sampling.top_p"),
         (sampling(top_p=math.nan), "sampling.top_p"),
         (sampling(top_p=1.5), "sampling.top_p"),
-        (sampling(n=2), "sampling.n"),
+        (sampling(n=33), "sampling.n"),
         (sampling(n=0), "sampling.n"),
         (submit(max_tokens=3, min_tokens=4), "min_tokens"),
         (submit(max_tokens=0, min_tokens=1), "min_tokens"),
@@ -167,6 +167,27 @@ def test_what_is_at_its_limits_is_taken() -> None:
     check_submit(submit(max_tokens=0), vocabulary_size=VOCABULARY)
     check_submit(generated([1, 2], forced_token_ids=[1]), vocabulary_size=VOCABULARY)
     check_submit(generated([1], forced_token_ids=[1, 2]), vocabulary_size=VOCABULARY)
+
+
+def test_outputs_are_bounded_by_what_the_group_runs_at_once() -> None:
+    check_submit(sampling(n=32), vocabulary_size=VOCABULARY)
+    check_submit(sampling(n=3), vocabulary_size=VOCABULARY, max_outputs=3)
+    with pytest.raises(InvalidArgumentError) as caught:
+        check_submit(sampling(n=4), vocabulary_size=VOCABULARY, max_outputs=3)
+    assert caught.value.metadata == {"field": "sampling.n", "value": "4", "limit": "from 1 to 3"}
+
+
+def test_what_was_generated_belongs_to_outputs_that_there_are() -> None:
+    message = sampling(n=3)
+    for index in (2, 0):
+        message.generated.add(output_index=index, token_ids=[1])
+    check_submit(message, vocabulary_size=VOCABULARY)
+    for index in (0, 3):
+        wrong = worker_pb2.Submit.FromString(message.SerializeToString())
+        wrong.generated.add(output_index=index)
+        with pytest.raises(InvalidArgumentError) as caught:
+            check_submit(wrong, vocabulary_size=VOCABULARY)
+        assert caught.value.metadata["field"] == "generated.output_index"
 
 
 def test_known_tokens_are_scored_up_to_what_a_message_holds() -> None:

@@ -102,6 +102,14 @@ def test_an_error_comes_after_all_outputs_of_its_request() -> None:
     assert shape(waiting.take()) == [(0, [10], False), (1, [20], False), (0, [], True)]
 
 
+def test_an_error_leaves_the_finish_of_an_output_as_it_is() -> None:
+    waiting = Unsent()
+    waiting.add([output(0, 10, end="output")], LOAD, 0)
+    waiting.add([worker_pb2.RunItem(key=1, error=worker_pb2.RunError(code=13))], LOAD, 0)
+    finished, failed = waiting.take().items
+    assert (finished.WhichOneof("end"), failed.WhichOneof("end")) == ("finish", "error")
+
+
 def test_more_than_a_message_holds_comes_in_several_and_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,7 +50,7 @@ def test_a_full_submit() -> None:
     assert submission.key == 9
     assert submission.request_id == "r"
     assert submission.prompt_ids == (1, 2)
-    assert submission.generated_ids == (3,)
+    assert (submission.num_outputs, submission.generated_ids) == (1, ((3,),))
     assert submission.sampling == Sampling(temperature=0.5, top_p=0.9, top_k=4, seed=-5)
     assert submission.stop_ids == {6, 7}
     assert submission.max_tokens == 8
@@ -72,6 +72,17 @@ def test_forced_ids_and_log_probabilities() -> None:
     assert submission.forced_ids == (2, 3)
     assert submission.logprobs == LogprobOptions(generated=True, top=4, prompt=True)
     assert submission.max_tokens == 0
+
+
+def test_what_was_generated_is_given_to_its_output() -> None:
+    generated = [
+        worker_pb2.GeneratedTokens(output_index=2, token_ids=[5, 6]),
+        worker_pb2.GeneratedTokens(output_index=0, token_ids=[7]),
+    ]
+    submit = worker_pb2.Submit(sampling=worker_pb2.ResolvedSampling(n=3), generated=generated)
+    submission = submission_from_pb(submit, now=0.0)
+    assert submission.num_outputs == 3
+    assert submission.generated_ids == ((7,), (), (5, 6))
 
 
 def test_log_probabilities_of_an_item_and_of_the_prompt() -> None:
