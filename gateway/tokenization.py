@@ -67,7 +67,7 @@ class Tokenization:
             ids = await tokenizer.encode(text, add_special_tokens=with_special, timeout_s=timeout_s)
         bytes_ = await tokenizer.token_bytes(ids, timeout_s=timeout_s) if token_bytes else ()
         return TokenizedText(
-            token_ids=ids,
+            token_ids=tuple(ids),
             token_bytes=bytes_,
             rendered_text=rendered_text,
             max_context_tokens=card.max_context_tokens,

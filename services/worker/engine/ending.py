@@ -47,9 +47,9 @@ def take_forced(sequence: Sequence, *, context_limit: int) -> Finish | None:
 
 
 def _find_stop(sequence: Sequence) -> Finish | None:
-    """The stop id or stop sequence that the output ends with, once it has its `min_tokens`."""
-    submission, num_generated = sequence.request.submission, sequence.num_generated
-    if num_generated == 0 or num_generated < submission.min_tokens:
+    """The stop id or stop sequence that the output ends with, past its first `min_tokens`."""
+    submission = sequence.request.submission
+    if sequence.num_generated <= submission.min_tokens:
         return None
     last = sequence.token_ids[-1]
     if last in submission.stop_ids:

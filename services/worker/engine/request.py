@@ -66,7 +66,7 @@ class Submission:
 
     Every output begins with `forced_ids`, taken instead of drawn. `generated_ids` has those of each
     output that were made elsewhere before, forced ones among them, or is empty; they are not
-    reported again. Both count as output. An output of fewer than `min_tokens` does not stop. With
+    reported again. Both count as output. None of the first `min_tokens` stops an output. With
     `max_tokens` 0 the prompt alone is computed, for its log probabilities. `expires_at` and
     `deadline_at` are on time.monotonic(): the first ends the outputs with TIME_LIMIT, the second
     fails the request with DEADLINE_EXCEEDED.

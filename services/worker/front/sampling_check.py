@@ -12,6 +12,8 @@ MAX_BIASED_IDS = 1_024
 MAX_BIAS = 100
 MAX_BAD_WORDS = 64
 MAX_SEQUENCE_IDS = 32
+# Of a text of 256 bytes, with a space before it, that is spelled byte by byte.
+MAX_BAD_WORD_IDS = 257
 MAX_ALLOWED_IDS = 16_384
 
 # What is absent reads as 0, which each of these ranges holds.
@@ -46,7 +48,11 @@ def check_sampling(
     check_count("sampling.allowed_token_ids", allowed, MAX_ALLOWED_IDS, "ids")
     check_ids("sampling.allowed_token_ids", allowed, vocabulary_size)
     check_sequences(
-        "sampling.bad_words", sampling.bad_words, MAX_BAD_WORDS, vocabulary_size=vocabulary_size
+        "sampling.bad_words",
+        sampling.bad_words,
+        MAX_BAD_WORDS,
+        most_ids=MAX_BAD_WORD_IDS,
+        vocabulary_size=vocabulary_size,
     )
 
 
@@ -68,6 +74,7 @@ def check_sequences(
     sequences: Sequence[worker_pb2.TokenSequence],
     most: int,
     *,
+    most_ids: int = MAX_SEQUENCE_IDS,
     vocabulary_size: int,
 ) -> None:
     """Refuses more than `most` sequences, and those that are empty, too long or not of the model's
@@ -75,8 +82,8 @@ def check_sequences(
     """
     check_count(path, sequences, most, "sequences")
     for sequence in sequences:
-        if not 1 <= len(sequence.ids) <= MAX_SEQUENCE_IDS:
-            limit = f"1 to {MAX_SEQUENCE_IDS} ids"
+        if not 1 <= len(sequence.ids) <= most_ids:
+            limit = f"1 to {most_ids} ids"
             raise invalid_field(f"{path}.ids", len(sequence.ids), limit)
         check_ids(path, sequence.ids, vocabulary_size)
 

@@ -54,7 +54,7 @@ def answer_alone(asked: Submission, context_limit: int, *, index: int = 0) -> Al
 
 def _end(asked: Submission, context: list[int], context_limit: int) -> Finish | None:
     generated = context[len(asked.prompt_ids) :]
-    if generated and len(generated) >= asked.min_tokens:
+    if len(generated) > asked.min_tokens:
         if generated[-1] in asked.stop_ids:
             return Finish(reason=FinishReason.STOP, stop_id=generated[-1])
         for index, stop in enumerate(asked.stop_sequences):

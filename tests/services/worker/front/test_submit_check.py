@@ -139,7 +139,7 @@ def _copy_path(source: Message, target: Message, path: str) -> None:
         (sampling(logit_bias={1: -math.inf}), "sampling.logit_bias"),
         (sampling(bad_words=[[1]] * 65), "sampling.bad_words"),
         (sampling(bad_words=[[]]), "sampling.bad_words.ids"),
-        (sampling(bad_words=[[1] * 33]), "sampling.bad_words.ids"),
+        (sampling(bad_words=[[1] * 258]), "sampling.bad_words.ids"),
         (sampling(bad_words=[[1, VOCABULARY]]), "sampling.bad_words"),
         (sampling(allowed_token_ids=[VOCABULARY]), "sampling.allowed_token_ids"),
     ],
