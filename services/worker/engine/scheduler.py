@@ -1,14 +1,16 @@
 """Who runs in the next step, who waits, who goes, and what became of each.
 
-Three rules decide everything. Precedence: the highest priority first, then who came first. One
-budget of tokens for a step: decodes first, then chunks of prompts. Blocks: a request holds those
-of all its tokens from the step in which it starts; when a decode finds none free, the running
-request of the lowest precedence gives all of its blocks back and begins anew later ("preemption
-by recompute"), keeping what it has generated.
+What runs are sequences: the outputs of requests, those of one request as one sequence until they
+differ. Three rules decide everything. Precedence: the highest priority first, then who came first.
+One budget of tokens for a step: decodes first, then chunks of prompts. Blocks: a sequence holds
+those of all its tokens from the step in which it starts; when a decode finds none free, the running
+sequence of the lowest precedence gives all of its blocks back and begins anew later ("preemption by
+recompute"), keeping what it has generated.
 
-Nobody starves within a priority: the queue's first is never overtaken, the running request of the
-highest precedence is never preempted, and every decode has its place in every step. A request of a
-higher priority takes the place of lower ones even if they run.
+Nobody starves within a priority: the queue's first is never overtaken, the running sequence of the
+highest precedence is never preempted, and every decode has its place in every step: a sequence
+takes the places of all outputs that it stands for. A request of a higher priority takes the place
+of lower ones even if they run.
 """
 
 from __future__ import annotations

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
+from services.worker.engine.engine import EngineConfig
 from services.worker.engine.request import Submission, token_array
 from services.worker.engine.step_output import Finish, FinishReason
 from services.worker.engine.step_plan import Draw, History
 from services.worker.engine.step_result import TokenLogprob
 from tests.services.worker.engine import sampling_oracle
-from tests.services.worker.engine.toy_model import toy_logits
+from tests.services.worker.engine.toy_model import Answers, toy_logits
 
 
 @dataclass
@@ -85,3 +89,32 @@ def _logprob(asked: Submission, context: list[int]) -> TokenLogprob:
     """That of the last token of the context."""
     logits = toy_logits(context[:-1]).tolist()
     return sampling_oracle.logprob(logits, context[-1], asked.logprobs.top)
+
+
+def assert_as_alone(answers: Answers, asked: list[Submission], config: EngineConfig) -> None:
+    """Every output has the ids and the end that it has alone."""
+    for one in asked:
+        for index in range(one.num_outputs):
+            ids, end = ids_alone(one, config.context_limit, index=index)
+            assert tuple(answers.ids[one.key, index]) == ids
+            finish = answers.finishes.get((one.key, index), answers.end_of(one.key))
+            assert finish == end
+
+
+def assert_logprobs_as_alone(
+    answers: Answers, asked: list[Submission], config: EngineConfig
+) -> None:
+    """And the log probabilities."""
+    for one in asked:
+        expected = answer_alone(one, config.context_limit)
+        _assert_same_logprobs(answers.prompt_logprobs.get(one.key, ()), expected.prompt_logprobs)
+        for index in range(one.num_outputs):
+            expected = answer_alone(one, config.context_limit, index=index)
+            _assert_same_logprobs(answers.logprobs[one.key, index], expected.logprobs)
+
+
+def _assert_same_logprobs(found: Sequence[TokenLogprob], wanted: Sequence[TokenLogprob]) -> None:
+    assert [one.top_ids for one in found] == [one.top_ids for one in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, rel=1e-6)
+        assert one.top_logprobs == pytest.approx(other.top_logprobs, rel=1e-6)

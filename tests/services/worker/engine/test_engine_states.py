@@ -232,13 +232,13 @@ class EngineMachine(RuleBasedStateMachine):
 
 TestEngineStates = EngineMachine.TestCase
 TestEngineStates.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True
+    max_examples=30, stateful_step_count=40, deadline=None, derandomize=True
 )
 
 
 @pytest.mark.slow
 class TestEngineStatesLonger(EngineMachine.TestCase):  # type: ignore[misc,valid-type]  # made by hypothesis
-    settings = settings(max_examples=500, stateful_step_count=80, deadline=None)
+    settings = settings(max_examples=120, stateful_step_count=80, deadline=None)
 
 
 def test_the_machine_checks_what_it_says() -> None:
