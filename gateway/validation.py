@@ -142,7 +142,7 @@ def _check_messages(messages: Sequence[Message]) -> None:
     for index, message in enumerate(messages):
         if message.role is None:
             raise _absent(f"chat.messages[{index}].role", "the role that speaks")
-        if message.content is None:
+        if message.content is None and not message.tool_calls:
             raise _absent(f"chat.messages[{index}].content", "text")
 
 

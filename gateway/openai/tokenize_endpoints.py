@@ -45,7 +45,7 @@ class TokenizeEndpoints:
             {
                 "count": len(answer.token_ids),
                 "max_model_len": answer.max_context_tokens,
-                "tokens": answer.token_ids,
+                "tokens": list(answer.token_ids),
                 "token_strs": texts if body.return_token_strs else None,
             }
         )

@@ -199,3 +199,8 @@ def test_deep_json_is_refused_without_recursion() -> None:
     finally:
         while deep:  # taken apart here: freeing it at once would recurse
             deep = deep.pop("a")
+
+
+def test_a_call_of_a_tool_needs_no_content_and_is_what_is_refused() -> None:
+    calling = Message(role="assistant", tool_calls=[ToolCall(id="1", name="f")])
+    assert refused_field(chat(USER, calling)) == "chat.messages.tool_calls"
