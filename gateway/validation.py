@@ -25,6 +25,8 @@ def check_request(request: GenerationRequest, *, max_prompt_bytes: int) -> None:
     _check_input(request)
     _check_characters(request.prompt, request.chat, max_prompt_bytes)
     _check_fields(request, "", "")
+    if request.chat is not None:
+        _check_messages(request.chat.messages)
     check_input_bytes(request, max_prompt_bytes)
     _check_together(request)
 
@@ -55,9 +57,10 @@ def chat_bytes(chat: Chat) -> int:
 
 def check_chat_fields(chat: Chat, *, max_prompt_bytes: int) -> None:
     """Checks a conversation by itself, as Tokenize takes it."""
-    _check_messages(chat.messages)
+    check_num_messages(len(chat.messages))
     _check_characters(None, chat, max_prompt_bytes)
     _check_fields(chat, "chat", "chat")
+    _check_messages(chat.messages)
     if (num_bytes := chat_bytes(chat)) > max_prompt_bytes:
         raise invalid_field(
             "chat.messages", InWords(f"{num_bytes} bytes"), f"at most {max_prompt_bytes} bytes"
@@ -108,7 +111,7 @@ def _check_input(request: GenerationRequest) -> None:
     if request.token_ids is not None:
         ACCEPTED["token_ids"]("token_ids", request.token_ids)
     if request.chat is not None:
-        _check_messages(request.chat.messages)
+        check_num_messages(len(request.chat.messages))
 
 
 def _check_characters(prompt: str | None, chat: Chat | None, max_bytes: int) -> None:
@@ -138,7 +141,7 @@ def _check_together(request: GenerationRequest) -> None:
 
 
 def _check_messages(messages: Sequence[Message]) -> None:
-    check_num_messages(len(messages))
+    """Each has what every message must have."""
     for index, message in enumerate(messages):
         if message.role is None:
             raise _absent(f"chat.messages[{index}].role", "the role that speaks")

@@ -56,7 +56,7 @@ class GenerateAnswer:
                 self._size.add(event.prompt_tokens)
                 self._response.accepted.CopyFrom(accepted_to_pb(event))
             case Delta():
-                self._size.add(event.tokens)
+                self._size.add(event.tokens, event.text)
                 self._texts.setdefault(event.output_index, []).append(event.text)
                 self._output(event.output_index).tokens.extend(_tokens_to_pb(event.tokens))
             case Finished():

@@ -73,7 +73,7 @@ class WholeAnswer:
                             self._job.format.opening(index, event)
                     case Delta():
                         choice = choices.setdefault(first + event.output_index, Choice())
-                        size.add(event.tokens)
+                        size.add(event.tokens, event.text)
                         choice.texts.append(event.text)
                         choice.tokens.extend(event.tokens)
                     case Finished():

@@ -80,6 +80,8 @@ def test_outputs_share_a_prompt_and_differ(stub: GenerationServiceStub) -> None:
     assert ids_of(several) == ids_of(alone)
     assert len({tuple(ids_of(several, index)) for index in range(4)}) > 1
     assert several.usage.completion_token_count == 24
+    greedy = stub.Generate(ask(sampling={"n": 2}))
+    assert ids_of(greedy, 0) == ids_of(greedy, 1)
     begin = several.outputs[0].text.removesuffix(alone.outputs[0].text)
     assert all(output.text.startswith(begin) for output in several.outputs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.answer_size import MAX_TOKENS_HELD, AnswerSize
+from gateway.answer_size import MAX_BYTES_HELD, MAX_TOKENS_HELD, AnswerSize
 from gateway.event_buffer import EventBuffer
 from gateway.events import Delta, Token, TopToken
 from gateway.grpc_api.convert_event import GenerateAnswer
@@ -25,7 +25,15 @@ def test_the_likeliest_tokens_count() -> None:
     with pytest.raises(InvalidArgumentError) as raised:
         size.add([Token(id=1)])
     assert raised.value.reason == "ANSWER_TOO_LARGE"
-    assert raised.value.metadata == {"limit": str(MAX_TOKENS_HELD)}
+    assert raised.value.metadata["limit"].startswith(f"{MAX_TOKENS_HELD} tokens")
+
+
+def test_bytes_count() -> None:
+    size = AnswerSize()
+    size.add([Token(id=1, bytes=b" " * 10)], "x" * (MAX_BYTES_HELD - 10))
+    with pytest.raises(InvalidArgumentError) as raised:
+        size.add([], "y")
+    assert raised.value.metadata == {"limit": f"{MAX_BYTES_HELD} bytes"}
 
 
 def test_an_answer_that_is_sent_at_once_is_bounded() -> None:

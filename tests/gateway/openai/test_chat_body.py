@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 from gateway.openai.unknown_fields import UnknownFields
 from gateway.request import OutputOptions, Sampling, Stopping
 from octavo.errors import InWords, OctavoError, invalid_field, unsupported_field
+from tests.gateway.openai.checked_core import CheckedGeneration
+from tests.gateway.openai.conftest import door
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
 
 PATH = "/v1/chat/completions"
@@ -272,3 +274,25 @@ async def test_the_older_name_is_checked_though_the_newer_wins(
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "max_tokens"
     assert not generation.requests
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "messages.tool_calls"),
+        ({"role": "tool", "content": "4", "tool_call_id": "1"}, "messages.tool_call_id"),
+        ({"role": "assistant", "content": None}, "messages[1].content"),
+        ({"role": "assistant", "content": None, "tool_calls": []}, "messages[1].content"),
+    ],
+)
+async def test_what_needs_tools_is_refused_by_its_own_name(
+    message: dict[str, Any], param: str
+) -> None:
+    transport = httpx.ASGITransport(door(CheckedGeneration()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+        answer = await post(http, messages=[*MESSAGES, message])
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
