@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from octavo.v1 import worker_pb2
 from services.worker.front.pace import Pace
+from services.worker.link.request_end import ends_request
 
 # From here on KV blocks, not places, limit how many run.
 _BLOCKS_SCARCE = 0.9
@@ -103,7 +104,7 @@ class Forecast:
         if item.HasField("start"):
             self._leave_queue(opened)
         opened.num_generated += len(item.token_ids)
-        if item.HasField("error") or item.HasField("timings"):
+        if ends_request(item):
             self._learn(opened, failed=item.HasField("error"))
             self.forget([item.key])
 
