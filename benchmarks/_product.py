@@ -37,6 +37,7 @@ class Product:
 
     grpc: str  # host:port
     http: str  # http://host:port
+    metrics: str  # the gateway's, as a URL
     process: psutil.Process
 
     def processes(self) -> dict[str, list[psutil.Process]]:
@@ -62,6 +63,7 @@ def running_product(
         yield Product(
             grpc=address,
             http=f"http://127.0.0.1:{ports['http_port']}",
+            metrics=f"http://127.0.0.1:{ports['metrics_port']}/metrics",
             process=psutil.Process(process.pid),
         )
 
