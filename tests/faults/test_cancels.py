@@ -36,7 +36,7 @@ GAUGES = {
 def product(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """One in which requests queue, and prompts take several steps."""
     folder = tmp_path_factory.mktemp("cancels")
-    limits = ("--max-running=16", "--max-step-tokens=32")
+    limits = ("--max-running=16", "--max-step-tokens=32", "--max-waiting=2048")
     product = Product(checkpoints / "chat-l0", folder, *limits)
     product.start()
     yield product
