@@ -32,12 +32,10 @@ def describe_device(device: str) -> dict[str, str]:
     """Name of the device, and the versions of torch and CUDA."""
     import torch  # noqa: PLC0415 - after the part, whose threads may have to wait in their own way
 
-    on_gpu = device == "cuda"
-    return {
-        "name": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "torch": torch.__version__,
-        "cuda": (torch.version.cuda or "none") if on_gpu else "none",
-    }
+    if device == "cpu":
+        return {"name": "cpu", "torch": torch.__version__, "cuda": "none"}
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU found"
+    return {"name": name, "torch": torch.__version__, "cuda": torch.version.cuda or "none"}
 
 
 if __name__ == "__main__":

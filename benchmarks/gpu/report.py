@@ -38,12 +38,12 @@ class Report:
 
 def markdown(parts: Mapping[str, Any]) -> str:
     """All parts as a page: how each ended, then the figures of those that passed."""
-    lines = ["# GPU", "", *_table([_summary(name, part) for name, part in parts.items()])]
+    blocks = [["# GPU"], _table([_summary(name, part) for name, part in parts.items()])]
     for name, part in parts.items():
-        lines += ["", f"## {name}", "", *_figures(part.get("figures", {}))]
+        blocks += [[f"## {name}"], *_figures(part.get("figures", {}))]
         if "error" in part:
-            lines += ["```", *part["error"].splitlines(), "```"]
-    return "\n".join(lines) + "\n"
+            blocks.append(["```", *part["error"].splitlines(), "```"])
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
 def _summary(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,20 +60,14 @@ def _summary(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _figures(figures: Mapping[str, Any]) -> list[str]:
-    """Plain values first, a table for each list of objects after them."""
-    is_table = {name: isinstance(value, list) for name, value in figures.items()}
-    plain = [{"figure": name, "value": figures[name]} for name in figures if not is_table[name]]
-    lines = _table(plain)
-    for name in figures:
-        if is_table[name]:
-            lines += ["", *_table(figures[name])]
-    return lines
+def _figures(figures: Mapping[str, Any]) -> list[list[str]]:
+    """A table of the plain values, and one for each list of objects."""
+    lists = {name: value for name, value in figures.items() if isinstance(value, list)}
+    plain = [{"figure": name, "value": figures[name]} for name in figures if name not in lists]
+    return [_table(rows) for rows in (plain, *lists.values()) if rows]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not rows:
-        return []
     columns = list(rows[0])
     lines = [
         columns,
