@@ -42,14 +42,18 @@ def measured(processes: Processes) -> Iterator[Usage]:
     usage.others_share = max(0.0, (busy_s - sum(usage.cpu_s.values())) / capacity_s)
 
 
-def wait_until_quiet(processes: Processes, *, limit: float, patience_s: float) -> None:
-    """Waits until others take at most the share `limit` of the machine, or patience runs out."""
+def wait_until_quiet(processes: Processes, *, limit: float, patience_s: float) -> bool:
+    """Waits until others take at most the share `limit` of the machine; False: not in this time.
+
+    Without patience it looks at nothing, and is True.
+    """
     give_up_at = time.monotonic() + patience_s
     while time.monotonic() < give_up_at:
         with measured(processes) as usage:
             time.sleep(_LOOK_S)
         if usage.others_share <= limit:
-            return
+            return True
+    return patience_s <= 0
 
 
 def _cpu_by_role(processes: Processes) -> dict[str, float]:

@@ -70,7 +70,6 @@ class Stage:
     target: Target
     engine: EngineProcess
     processes: Processes  # ours, by role
-    limits: Limits
     quiet: Quiet
     vocabulary_size: int = field(init=False)
 
@@ -111,23 +110,6 @@ class Stage:
         )
         return Round(samples=samples, usage=usage)
 
-    def figures(self, rounds: Sequence[Round]) -> dict[str, Any]:
-        """What the quiet rounds of one load come to; where none was quiet, all of them."""
-        quiet = [one for one in rounds if one.others_share <= self.quiet.limit]
-        kept = quiet or rounds
-        ratios = [one.ratio for one in kept if one.ratio is not None]
-        rates = [one.engine.tokens_per_s for one in kept if one.engine is not None]
-        summary = summarise([one.samples for one in kept], self.limits)
-        return {
-            "rounds": len(rounds),
-            "quiet_rounds": len(quiet),
-            "others_share": round(max(one.others_share for one in kept), 3),
-            **summary,
-            "engine_tokens_per_s": round(median(rates), 1) if rates else None,
-            "delivered_to_engine": round(median(ratios), 3) if ratios else None,
-            "cpu_s": _sum([one.usage.cpu_s for one in kept]),
-        }
-
     def _closed(
         self, door: str, concurrency: int, workload: Workload, num_jobs: int
     ) -> tuple[list[Sample], Usage]:
@@ -160,6 +142,26 @@ class Stage:
 
     def _wait(self) -> None:
         wait_until_quiet(self.processes, limit=self.quiet.limit, patience_s=self.quiet.patience_s)
+
+
+def figures(rounds: Sequence[Round], limits: Limits, *, others_limit: float) -> dict[str, Any]:
+    """What the quiet rounds of one load come to; where none was quiet, all of them.
+
+    A round was quiet if others took at most the share `others_limit` of the machine.
+    """
+    quiet = [one for one in rounds if one.others_share <= others_limit]
+    kept = quiet or rounds
+    ratios = [one.ratio for one in kept if one.ratio is not None]
+    rates = [one.engine.tokens_per_s for one in kept if one.engine is not None]
+    return {
+        "rounds": len(rounds),
+        "quiet_rounds": len(quiet),
+        "others_share": round(max(one.others_share for one in kept), 3),
+        **summarise([one.samples for one in kept], limits),
+        "engine_tokens_per_s": round(median(rates), 1) if rates else None,
+        "delivered_to_engine": round(median(ratios), 3) if ratios else None,
+        "cpu_s": _sum([one.usage.cpu_s for one in kept]),
+    }
 
 
 async def _vocabulary_size(target: Target) -> int:

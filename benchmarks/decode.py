@@ -5,9 +5,10 @@
 Regime: the model alone (no gateway, no tokenizer, no scheduler), random ids, greedy, both in
 bfloat16 with the same dequantised weights, in one process on the same threads. The two take turns
 every few steps, so that whatever else the machine does hits both; a figure is the median of single
-steps. At batch 1 decoding reads every weight once a step and is bound by memory; at 32 it is bound
-by arithmetic, and here by the attention over 32 contexts. Threads wait as a rank's
-do (docs/decisions/0005). The last line is JSON.
+steps. Turns in which other processes took too much of the machine are left out where quiet ones
+remain. At batch 1 decoding reads every weight once a step and is bound by memory; at 32 it is bound
+by arithmetic, and here by the attention over 32 contexts. Threads wait as a rank's do
+(docs/decisions/0005). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ import os
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-# As a rank does; read by OpenMP when torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+from services.worker.rank.thread_waiting import thread_waiting
 
+os.environ.update(thread_waiting(os.environ))  # read by OpenMP when torch is imported
+
+import psutil
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks._machine import measured, wait_until_quiet
 from benchmarks._record import record
 from services.worker.batch import Batch
 from services.worker.checkpoint.fp8 import choose_dialect
@@ -37,6 +42,7 @@ from services.worker.models import Model, load_model
 
 BLOCK_TOKENS = 16
 STEPS_OF_A_TURN = 4
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 class Ours:
@@ -124,32 +130,57 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """Some steps of both, and the share of the machine that other processes took meanwhile."""
+
+    ours: list[float]
+    theirs: list[float]
+    others_share: float
+
+
+def take_turns(
+    ours: Ours, theirs: Theirs, num_turns: int, arguments: argparse.Namespace
+) -> list[Turn]:
+    """Steps both, a few steps each in turn."""
+    us, turns = {"us": [psutil.Process()]}, []
+    for _ in range(num_turns):
+        wait_until_quiet(us, limit=arguments.others_limit, patience_s=arguments.patience_s)
+        with measured(us) as usage:
+            taken = [[seconds(run.step) for _ in range(STEPS_OF_A_TURN)] for run in (ours, theirs)]
+        turns.append(Turn(ours=taken[0], theirs=taken[1], others_share=usage.others_share))
+    return turns
+
+
 def compare(
-    ours: Model, theirs: LlamaForCausalLM, batch: int, prompt_tokens: int, num_steps: int
+    ours: Model, theirs: LlamaForCausalLM, batch: int, arguments: argparse.Namespace
 ) -> dict[str, float]:
     """Medians of both for one batch size, in tokens per second over all sequences."""
-    rng = random.Random(batch)
+    rng, num_prompt = random.Random(batch), arguments.prompt_tokens
     rows = [
-        [rng.randrange(ours.config.vocab_size) for _ in range(prompt_tokens)] for _ in range(batch)
+        [rng.randrange(ours.config.vocab_size) for _ in range(num_prompt)] for _ in range(batch)
     ]
     prompts = torch.tensor(rows)
-    runs: list[Ours | Theirs] = []
-    our_prefill = seconds(lambda: runs.append(Ours(ours, prompts, num_steps)))
-    their_prefill = seconds(lambda: runs.append(Theirs(theirs, prompts)))
-    times: list[list[float]] = [[], []]
-    while len(times[0]) < num_steps:
-        for run, taken in zip(runs, times, strict=True):
-            taken += [seconds(run.step) for _ in range(STEPS_OF_A_TURN)]
-    our_step, their_step = (median(taken[STEPS_OF_A_TURN:]) for taken in times)
+    start = time.perf_counter()
+    our_run = Ours(ours, prompts, arguments.steps)
+    between = time.perf_counter()
+    their_run = Theirs(theirs, prompts)
+    our_prefill, their_prefill = between - start, time.perf_counter() - between
+    turns = take_turns(our_run, their_run, arguments.steps // STEPS_OF_A_TURN, arguments)[1:]
+    quiet = [turn for turn in turns if turn.others_share <= arguments.others_limit]
+    kept = quiet or turns
+    our_step = median(taken for turn in kept for taken in turn.ours)
+    their_step = median(taken for turn in kept for taken in turn.theirs)
     return {
         "batch": batch,
-        "prompt_tokens": prompt_tokens,
-        "steps": num_steps,
+        "prompt_tokens": num_prompt,
+        "turns": len(turns),
+        "quiet_turns": len(quiet),
         "ours_tokens_per_s": round(batch / our_step, 1),
         "transformers_tokens_per_s": round(batch / their_step, 1),
         "ratio": round(their_step / our_step, 3),
-        "ours_prefill_tokens_per_s": round(batch * prompt_tokens / our_prefill, 1),
-        "transformers_prefill_tokens_per_s": round(batch * prompt_tokens / their_prefill, 1),
+        "ours_prefill_tokens_per_s": round(batch * num_prompt / our_prefill, 1),
+        "transformers_prefill_tokens_per_s": round(batch * num_prompt / their_prefill, 1),
     }
 
 
@@ -161,6 +192,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--steps", type=int, default=64, help="decoded tokens per sequence")
+    parser.add_argument("--others-limit", type=float, default=0.15, help="share in a quiet turn")
+    parser.add_argument("--patience-s", type=float, default=0.0, help="longest wait for one")
     parser.add_argument("--output", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -169,11 +202,12 @@ def main() -> None:
     theirs = load_theirs(arguments.model)
     figures = []
     for batch in arguments.batches:
-        figures.append(compare(ours, theirs, batch, arguments.prompt_tokens, arguments.steps))
+        figures.append(compare(ours, theirs, batch, arguments))
         print(
             "batch {batch}: ours {ours_tokens_per_s} tokens/s, transformers"
             " {transformers_tokens_per_s}: ratio {ratio}; prompts: {ours_prefill_tokens_per_s}"
-            " against {transformers_prefill_tokens_per_s} tokens/s".format(**figures[-1]),
+            " against {transformers_prefill_tokens_per_s} tokens/s; {quiet_turns} of {turns} turns"
+            " were quiet".format(**figures[-1]),
             flush=True,
         )
     record(
@@ -181,7 +215,7 @@ def main() -> None:
         arguments.model,
         arguments.output,
         threads=arguments.threads,
-        gomp_spincount=os.environ["GOMP_SPINCOUNT"],
+        waiting={name: os.environ[name] for name in WAITING if name in os.environ},
         figures=figures,
     )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks import _serving_table as table
 from benchmarks._engine_process import running_engine
-from benchmarks._phases import Quiet, Stage
+from benchmarks._phases import Quiet, Round, Stage, figures
 from benchmarks._product import running_product
 from benchmarks._record import record
 from octavo.bench.doors import DOORS
@@ -69,28 +69,31 @@ FULL = Plan(
 )
 
 
+# What a load is, and its rounds.
+Measured = tuple[dict[str, Any], Sequence[Round]]
+
+
 def closed_loops(
     stage: Stage, plan: Plan, doors: Sequence[str], concurrencies: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    """The figures of every closed loop. The rounds of all doors take turns."""
+) -> Iterator[Measured]:
+    """Every closed loop. The rounds of all doors take turns."""
     workload = stage.workload(plan.max_tokens)
     for concurrency in concurrencies:
         num_jobs = plan.num_jobs(concurrency)
         rounds = [stage.closed(doors, concurrency, workload, num_jobs) for _ in range(plan.rounds)]
         for door in doors:
             load = {"door": door, "load": f"closed {concurrency}", "concurrency": concurrency}
-            yield {**load, **stage.figures([one[door] for one in rounds])}
+            yield load, [one[door] for one in rounds]
 
 
 def open_loops(
     stage: Stage, plan: Plan, doors: Sequence[str], rate: float, cancelled_share: float
-) -> Iterator[dict[str, Any]]:
-    """The figures of every open loop."""
+) -> Iterator[Measured]:
+    """Every open loop, once."""
     workload = stage.workload(plan.max_tokens, cancelled_share)
     for door in doors:
-        one = stage.open(door, rate, plan.open_s, workload)
         load = {"door": door, "load": f"open {rate:.1f}/s", "requests_offered_per_s": rate}
-        yield {**load, **stage.figures([one])}
+        yield load, [stage.open(door, rate, plan.open_s, workload)]
 
 
 def open_rate(closed: Sequence[dict[str, Any]], share: float) -> float:
@@ -118,47 +121,48 @@ def open_stage(stack: ExitStack, arguments: argparse.Namespace) -> Stage:
         target=Target(grpc=grpc, http=http, temperature=arguments.temperature),
         engine=engine,
         processes=processes,
-        limits=Limits(
-            first_token_ms=arguments.first_token_limit_ms,
-            inter_token_ms=arguments.inter_token_limit_ms,
-        ),
         quiet=quiet,
     )
+
+
+def run(stage: Stage, plan: Plan, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The figures of every load, each printed as soon as it is known."""
+    limits = Limits(
+        first_token_ms=arguments.first_token_limit_ms,
+        inter_token_ms=arguments.inter_token_limit_ms,
+    )
+    doors = [door for door in arguments.doors if door != "http" or stage.target.http is not None]
+    found: list[dict[str, Any]] = []
+
+    def take(loads: Iterator[Measured]) -> None:
+        for load, rounds in loads:
+            found.append({**load, **figures(rounds, limits, others_limit=stage.quiet.limit)})
+            print(table.line(found[-1]), flush=True)
+
+    print(table.header(), flush=True)
+    take(closed_loops(stage, plan, doors, arguments.concurrency))
+    rate = arguments.rate or open_rate(found, arguments.rate_share)
+    open_doors = [door for door in plan.open_doors if door in doors]
+    take(open_loops(stage, plan, open_doors, rate, arguments.cancelled_share))
+    return found
 
 
 def main() -> None:
     """Runs everything and prints it."""
     arguments = _parser().parse_args()
     plan = QUICK if arguments.quick else FULL
-    doors = [door for door in arguments.doors if door != "http" or _has_http(arguments)]
-    figures: list[dict[str, Any]] = []
+    plan = replace(plan, rounds=arguments.rounds or plan.rounds)
     with ExitStack() as stack:
-        stage = open_stage(stack, arguments)
-        print(table.header(), flush=True)
-        for figure in closed_loops(stage, plan, doors, arguments.concurrency):
-            figures.append(figure)
-            print(table.line(figure), flush=True)
-        rate = arguments.rate or open_rate(figures, arguments.rate_share)
-        open_doors = [door for door in plan.open_doors if door in doors]
-        for figure in open_loops(stage, plan, open_doors, rate, arguments.cancelled_share):
-            figures.append(figure)
-            print(table.line(figure), flush=True)
+        found = run(open_stage(stack, arguments), plan, arguments)
+    names = ("temperature", "first_token_limit_ms", "inter_token_limit_ms", "others_limit")
     record(
         "serving",
         arguments.model,
         arguments.output,
         max_tokens=plan.max_tokens,
-        temperature=arguments.temperature,
-        first_token_limit_ms=arguments.first_token_limit_ms,
-        inter_token_limit_ms=arguments.inter_token_limit_ms,
-        others_limit=arguments.others_limit,
-        cancelled_share=arguments.cancelled_share,
-        figures=figures,
+        **{name: getattr(arguments, name) for name in (*names, "cancelled_share")},
+        figures=found,
     )
-
-
-def _has_http(arguments: argparse.Namespace) -> bool:
-    return arguments.grpc is None or arguments.http is not None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", type=Path, required=True, help="a checkpoint folder")
     add("--quick", action="store_true", help="under a minute, on a quiet machine")
+    add("--rounds", type=int, help="of each closed loop")
     add("--device", default="auto", help="cpu, cuda or auto")
     add("--grpc", metavar="HOST:PORT", help="a product that runs already")
     add("--http", metavar="URL", help="its HTTP door")
