@@ -55,7 +55,7 @@ def test_failures_are_counted_by_reason(run: Run, server: ScriptedServer) -> Non
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--door", "http"], "http is None"),
+        (["--door", "http"], "http is absent"),
         (["--max-tokens", "60"], "max_tokens is 60; it must be at most 59"),
     ],
 )
