@@ -43,7 +43,7 @@ class Admission:
         """Raises ResourceExhaustedError, with when to try again."""
         if self.forecast.num_waiting:  # an empty queue takes any prompt
             self._check_bounds(submit.sampling.n or 1, len(submit.prompt_token_ids))
-        is_busy = self.forecast.num_open >= BUSY_SHARE * self._limits.max_running
+        is_busy = self.forecast.num_outputs >= BUSY_SHARE * self._limits.max_running
         if is_busy and submit.HasField("deadline_ms"):
             self._check_deadline(submit)
 

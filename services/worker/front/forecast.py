@@ -54,9 +54,9 @@ class Forecast:
         self._stepped_at = 0.0
 
     @property
-    def num_open(self) -> int:
-        """Counts the requests that wait or run."""
-        return len(self._open)
+    def num_outputs(self) -> int:
+        """Counts the outputs that wait or run."""
+        return sum(one.num_outputs for one in self._open.values())
 
     def start_s(self, num_prompt_tokens: int) -> float:
         """Seconds until a prompt of this length would have its first token."""

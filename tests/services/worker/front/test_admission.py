@@ -22,7 +22,7 @@ def submit(
 
 
 def take(admission: Admission, *submits: worker_pb2.Submit) -> None:
-    for key, one in enumerate(submits, start=admission.forecast.num_open + 1):
+    for key, one in enumerate(submits, start=admission.forecast.num_outputs + 1):
         admission.check(one)
         admission.forecast.note_submitted(key, one)
 

@@ -91,10 +91,12 @@ def test_what_ends_leaves_nothing() -> None:
     group.step(worker_pb2.RunItem(key=1, finish=finish, timings=timings))
     group.step(worker_pb2.RunItem(key=3, error=worker_pb2.RunError(code=4)))
     group.forecast.forget([2, 99])
-    assert (group.forecast.num_open, group.forecast.num_waiting) == (1, 1)
+    assert (group.forecast.num_outputs, group.forecast.num_waiting) == (1, 1)
     group.forecast.clear()
     forecast = group.forecast
-    assert (forecast.num_open, forecast.num_waiting, forecast.num_waiting_prompt_tokens) == (0,) * 3
+    assert (forecast.num_outputs, forecast.num_waiting, forecast.num_waiting_prompt_tokens) == (
+        0,
+    ) * 3
 
 
 def test_time_without_work_is_no_step() -> None:
