@@ -24,7 +24,7 @@ class _Open:
 
     num_outputs: int
     num_prompt_tokens: int
-    max_tokens: int  # of each output; 0: no limit
+    max_tokens: int | None  # of each output
     expected_tokens: float  # of each output
     num_generated: int = 0  # of all outputs
     is_running: bool = False
@@ -58,13 +58,18 @@ class Forecast:
         """Counts the outputs that wait or run."""
         return sum(one.num_outputs for one in self._open.values())
 
+    @property
+    def num_outputs(self) -> int:
+        """Counts the outputs of these requests: the places that they take or want."""
+        return sum(one.num_outputs for one in self._open.values())
+
     def start_s(self, num_prompt_tokens: int) -> float:
         """Seconds until a prompt of this length would have its first token."""
         return self._pace.step_s * self._steps_to_start(num_prompt_tokens)
 
     def end_s(self, submit: worker_pb2.Submit) -> float:
         """Seconds until the request would have ended."""
-        output_s = self._pace.step_s * self._pace.output_tokens(submit.max_tokens)
+        output_s = self._pace.step_s * self._pace.output_tokens(_max_tokens(submit))
         return self.start_s(len(submit.prompt_token_ids)) + output_s
 
     def note_submitted(self, key: int, submit: worker_pb2.Submit) -> None:
@@ -72,8 +77,8 @@ class Forecast:
         self._open[key] = opened = _Open(
             num_outputs=max(1, submit.sampling.n),
             num_prompt_tokens=len(submit.prompt_token_ids),
-            max_tokens=submit.max_tokens,
-            expected_tokens=self._pace.output_tokens(submit.max_tokens),
+            max_tokens=_max_tokens(submit),
+            expected_tokens=self._pace.output_tokens(_max_tokens(submit)),
         )
         self.num_waiting += opened.num_outputs
         self.num_waiting_prompt_tokens += opened.num_prompt_tokens
@@ -149,3 +154,7 @@ class Forecast:
     def _blocks_are_scarce(self) -> bool:
         load = self._load
         return load.waiting > 0 and load.kv_blocks_used > _BLOCKS_SCARCE * load.kv_blocks_total
+
+
+def _max_tokens(submit: worker_pb2.Submit) -> int | None:
+    return submit.max_tokens if submit.HasField("max_tokens") else None

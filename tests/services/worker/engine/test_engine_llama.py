@@ -122,9 +122,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama.write(tmp_path_factory.mktemp("tiny"))
 
 
-def test_log_probabilities_equal_transformers(tiny: Path) -> None:
+def test_log_probabilities_equal_transformers(tiny: Path, device: torch.device) -> None:
     oracle = oracle_of(tiny)
-    model = load_model(tiny, device=torch.device("cpu"), dtype=torch.float32)
+    model = load_model(tiny, device=device, dtype=torch.float32)
     asked = [
         submission(
             key,

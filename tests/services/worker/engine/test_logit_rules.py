@@ -63,8 +63,10 @@ _LOGITS = st.lists(st.floats(-50, 50, width=32), min_size=NUM_TOKENS, max_size=N
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(rows=st.lists(st.tuples(_LOGITS, _draws()), min_size=1, max_size=3))
-def test_rows_become_what_slow_loops_make_of_them(rows: list[tuple[list[float], Draw]]) -> None:
-    logits = torch.tensor([row for row, _ in rows], dtype=torch.float64)
+def test_rows_become_what_slow_loops_make_of_them(
+    device: torch.device, rows: list[tuple[list[float], Draw]]
+) -> None:
+    logits = torch.tensor([row for row, _ in rows], dtype=torch.float64, device=device)
     apply_rules(logits, [one for _, one in rows])
     for found, (row, one) in zip(logits.tolist(), rows, strict=True):
         assert found == pytest.approx(sampling_oracle.ruled_logits(row, one), rel=1e-9, abs=1e-9)

@@ -24,21 +24,23 @@ def _assert_close(found: TokenLogprob | None, expected: TokenLogprob) -> None:
 
 
 @pytest.mark.parametrize("digits", [0, 1, 8])
-def test_they_are_those_of_the_oracle(digits: int) -> None:
+def test_they_are_those_of_the_oracle(device: torch.device, digits: int) -> None:
     logits = _logits(40, 60).round(decimals=digits)  # few digits: many ties
     token_ids, nums_top = [7 * row % 60 for row in range(40)], [row % 21 for row in range(40)]
-    found = token_logprobs(logits, token_ids, nums_top)
+    found = token_logprobs(logits.to(device), token_ids, nums_top)
     for row, one in enumerate(found):
         _assert_close(
             one, sampling_oracle.logprob(logits[row].tolist(), token_ids[row], nums_top[row])
         )
 
 
-def test_of_equal_logits_the_lowest_ids_come_first_and_zero_has_no_sign() -> None:
+def test_of_equal_logits_the_lowest_ids_come_first_and_zero_has_no_sign(
+    device: torch.device,
+) -> None:
     logits = torch.tensor(
         [[0.0, -0.0, 1.0, -1.0, -0.0, 1.0], [-3.0, -2.0, -2.5, -2.0, 5e-45, -9.0]]
     )
-    assert likeliest(logits, 6).tolist() == [[2, 5, 0, 1, 4, 3], [4, 1, 3, 2, 0, 5]]
+    assert likeliest(logits.to(device), 6).tolist() == [[2, 5, 0, 1, 4, 3], [4, 1, 3, 2, 0, 5]]
 
 
 def test_no_more_than_there_are() -> None:

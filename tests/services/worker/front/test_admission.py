@@ -62,6 +62,26 @@ def test_the_queue_counts_outputs(small: Admission) -> None:
     take(small, submit())
 
 
+@pytest.mark.parametrize("num_outputs", [1, 2])
+def test_a_group_is_busy_by_the_outputs_that_are_open(num_outputs: int) -> None:
+    admission = Admission(
+        Limits(max_running=4, max_step_tokens=8, max_waiting=9, max_waiting_prompt_tokens=20)
+    )
+    opened = submit(max_tokens=50)
+    opened.sampling.n = num_outputs
+    take(admission, opened)
+    for now in (1.0, 2.0):
+        response = worker_pb2.RunResponse(load=worker_pb2.Load(running=num_outputs))
+        admission.forecast.note_response(response, now)
+    hasty = submit(max_tokens=50, deadline_ms=100)
+    if num_outputs == 1:
+        admission.check(hasty)
+        return
+    with pytest.raises(ResourceExhaustedError) as raised:
+        admission.check(hasty)
+    assert raised.value.reason == "QUEUE_TOO_LONG"
+
+
 def test_an_empty_queue_takes_any_prompt(small: Admission) -> None:
     take(small, submit(500))
 

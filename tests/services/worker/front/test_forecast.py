@@ -117,9 +117,10 @@ def test_outputs_are_expected_to_be_as_long_as_others_with_such_a_limit() -> Non
     assert pace.output_tokens(10) == pytest.approx(9)
     assert pace.output_tokens(8) == 8  # no longer than allowed
     assert pace.output_tokens(100) == 100  # none such was seen
-    assert pace.output_tokens(0) == 0
-    pace.note_output(70, 0)
-    assert pace.output_tokens(0) == 70
+    assert pace.output_tokens(None) == 0
+    pace.note_output(70, None)
+    pace.note_output(0, 0)  # prompts alone
+    assert (pace.output_tokens(None), pace.output_tokens(0)) == (70, 0)
 
 
 def test_an_output_that_was_cut_short_teaches_nothing() -> None:
