@@ -58,11 +58,6 @@ class Forecast:
         """Counts the outputs that wait or run."""
         return sum(one.num_outputs for one in self._open.values())
 
-    @property
-    def num_outputs(self) -> int:
-        """Counts the outputs of these requests: the places that they take or want."""
-        return sum(one.num_outputs for one in self._open.values())
-
     def start_s(self, num_prompt_tokens: int) -> float:
         """Seconds until a prompt of this length would have its first token."""
         return self._pace.step_s * self._steps_to_start(num_prompt_tokens)
