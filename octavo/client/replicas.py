@@ -19,6 +19,7 @@ from octavo.client.connection import Connection, ignore
 log = structlog.get_logger()
 
 LOOK_UP_INTERVAL_S = 5.0
+_HASTE = 10  # a name that stands for nothing is looked up so many times as often
 
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
 
@@ -86,7 +87,8 @@ class Replicas(Sequence[ConnectionT]):
                 failed = True
             self._update()
             await self._let_go()
-            await asyncio.sleep(self._interval_s)
+            has_found = bool(self._addresses[target])
+            await asyncio.sleep(self._interval_s if has_found else self._interval_s / _HASTE)
 
     def _update(self) -> None:
         """Makes the connections those of the addresses that are known now."""
