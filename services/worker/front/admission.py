@@ -11,8 +11,8 @@ from octavo.errors import ResourceExhaustedError
 from octavo.v1 import worker_pb2
 from services.worker.front.forecast import Forecast
 
-# A group with fewer of its places taken refuses nothing for its deadline: who waits for nobody may
-# try, whatever the forecast says.
+# A group with fewer of its places taken does not refuse what could not even end in time alone: its
+# client may want what there is until the deadline, and takes it from few.
 BUSY_SHARE = 0.5
 # The deadline must leave this much more time than is forecast.
 MARGIN = 1.2
@@ -43,8 +43,7 @@ class Admission:
         """Raises ResourceExhaustedError, with when to try again."""
         if self.forecast.num_waiting:  # an empty queue takes any prompt
             self._check_bounds(submit.sampling.n or 1, len(submit.prompt_token_ids))
-        is_busy = self.forecast.num_outputs >= BUSY_SHARE * self._limits.max_running
-        if is_busy and submit.HasField("deadline_ms"):
+        if submit.HasField("deadline_ms"):
             self._check_deadline(submit)
 
     def _check_bounds(self, num_outputs: int, num_prompt_tokens: int) -> None:
@@ -65,7 +64,7 @@ class Admission:
 
     def _check_deadline(self, submit: worker_pb2.Submit) -> None:
         needed_ms = round(1e3 * MARGIN * self.forecast.end_s(submit))
-        if needed_ms > submit.deadline_ms:
+        if needed_ms > submit.deadline_ms and self._load_is_why(submit):
             raise ResourceExhaustedError(
                 f"The worker's queue is too long: the deadline is in {submit.deadline_ms} ms; it "
                 f"would have to be in {needed_ms} ms or later.",
@@ -77,6 +76,13 @@ class Admission:
                 },
                 retry_delay_ms=_retry_delay_ms(self.forecast.start_s(len(submit.prompt_token_ids))),
             )
+
+    def _load_is_why(self, submit: worker_pb2.Submit) -> bool:
+        """Whether the request could end in time were it alone, or the group is busy."""
+        if self.forecast.num_outputs >= BUSY_SHARE * self._limits.max_running:
+            return True
+        alone_s = self.forecast.end_alone_s(submit)
+        return alone_s is not None and 1e3 * MARGIN * alone_s <= submit.deadline_ms
 
 
 def _retry_delay_ms(wait_s: float) -> int:

@@ -60,12 +60,21 @@ class Forecast:
 
     def start_s(self, num_prompt_tokens: int) -> float:
         """Seconds until a prompt of this length would have its first token."""
-        return self._pace.step_s * self._steps_to_start(num_prompt_tokens)
+        num_running = min(self.num_outputs + 1, self._max_running)
+        return self._pace.step_s(num_running) * self._steps_to_start(num_prompt_tokens)
 
     def end_s(self, submit: worker_pb2.Submit) -> float:
         """Seconds until the request would have ended."""
-        output_s = self._pace.step_s * self._pace.output_tokens(_max_tokens(submit))
-        return self.start_s(len(submit.prompt_token_ids)) + output_s
+        num_outputs = self.num_outputs + max(1, submit.sampling.n)
+        step_s = self._pace.step_s(min(num_outputs, self._max_running))
+        steps = self._steps_to_start(len(submit.prompt_token_ids))
+        return step_s * (steps + self._pace.output_tokens(_max_tokens(submit)))
+
+    def end_alone_s(self, submit: worker_pb2.Submit) -> float | None:
+        """Seconds that the request would take alone, None where that is not known."""
+        step_s = self._pace.alone_step_s
+        steps = 1 + len(submit.prompt_token_ids) / self._max_step_tokens
+        return step_s and step_s * (steps + self._pace.output_tokens(_max_tokens(submit)))
 
     def note_submitted(self, key: int, submit: worker_pb2.Submit) -> None:
         """The request was taken."""
@@ -81,7 +90,7 @@ class Forecast:
     def note_response(self, response: worker_pb2.RunResponse, now: float) -> None:
         """The ranks have made a step; `now` is on time.monotonic()."""
         if self._load.running:  # else the group was idle in between
-            self._pace.note_step(now - self._stepped_at)
+            self._pace.note_step(now - self._stepped_at, self._load.running)
         self._stepped_at, self._load = now, response.load
         for item in response.items:
             self._note_item(item)

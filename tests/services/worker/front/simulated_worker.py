@@ -51,6 +51,7 @@ class SimulatedWorker:
 
     def __init__(self, *, admission: bool = True, seed: int = 0) -> None:
         self.now = 0.0
+        self.slowness = 1.0  # of every step
         self.admission = Admission(LIMITS)
         self._has_admission = admission
         self._keys = itertools.count(1)
@@ -141,7 +142,7 @@ class SimulatedWorker:
             if job.num_pending == 0:
                 job.num_pending = 1
                 ready.append(job)
-        self.now += STEP_S + ROW_S * rows + PROMPT_TOKEN_S * prompt_tokens
+        self.now += self.slowness * (STEP_S + ROW_S * rows + PROMPT_TOKEN_S * prompt_tokens)
         return ready
 
     def _report(self, job: Job, response: worker_pb2.RunResponse, outcome: Outcome) -> None:

@@ -107,6 +107,22 @@ def test_time_without_work_is_no_step() -> None:
     assert group.start_steps() == pytest.approx(1, abs=0.1)
 
 
+def test_a_step_takes_the_longer_the_more_outputs_it_has() -> None:
+    pace = Pace()
+    assert (pace.step_s(8), pace.alone_step_s) == (0, None)
+    for _ in range(200):
+        pace.note_step(0.5, 40)
+    assert pace.step_s(40) == pytest.approx(0.5)
+    assert pace.step_s(80) == pytest.approx(0.75)  # half of it is taken to be the same for all
+    assert pace.alone_step_s is None
+    pace.note_step(0.1, 1)
+    assert pace.alone_step_s == pytest.approx(0.1)
+    for _ in range(200):
+        pace.note_step(0.5, 40)
+    assert pace.step_s(80) == pytest.approx(0.9)
+    assert pace.step_s(1) == pytest.approx(0.11)
+
+
 def test_outputs_are_expected_to_be_as_long_as_others_with_such_a_limit() -> None:
     pace = Pace()
     assert pace.output_tokens(1_000) == 1_000
