@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from gateway.event_buffer import EventBuffer
 from gateway.events import Accepted, FinishReason, Token, Usage
 from gateway.output import Output, OutputRules
+from gateway.request_clock import RequestClock
 from gateway.token_table import TokenTable
 from octavo.client.replicated_tokenizer import ReplicatedTokenizer
 from octavo.client.tokenizer_types import DecoderOptions
@@ -51,7 +52,7 @@ class OutputStream:
     def __init__(self, plan: StreamPlan, tokenizer: ReplicatedTokenizer) -> None:
         self.events = EventBuffer()
         self._plan = plan
-        self._clock = _Clock(plan.arrived_at)
+        self._clock = RequestClock(plan.arrived_at)
         self._run: Run | None = None
         self._accepted = False
         self._cancel_asked = False
@@ -197,39 +198,3 @@ class OutputStream:
 
     def _after(self, delay_s: float, act: Callable[[], None]) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, act))
-
-
-class _Clock:
-    """The times of a request as seen here."""
-
-    def __init__(self, arrived_at: float) -> None:
-        self._arrived_at = arrived_at
-        self._submitted_at = time.monotonic()
-        self._scheduled_at: float | None = None
-        self._first_token_at: float | None = None
-        self._last_token_at: float | None = None
-
-    @property
-    def first_token_ms(self) -> float:
-        """From arrival to the first token; 0 where none came."""
-        return _ms(self._arrived_at, self._first_token_at)
-
-    def note(self, *, has_tokens: bool) -> None:
-        """Takes note of an item that came now."""
-        now = time.monotonic()
-        self._scheduled_at = self._scheduled_at or now
-        if has_tokens:
-            self._first_token_at = self._first_token_at or now
-            self._last_token_at = now
-
-    def timings(self) -> Timings:
-        """The times as far as they can be told from here."""
-        return Timings(
-            queue_ms=_ms(self._submitted_at, self._scheduled_at),
-            prefill_ms=_ms(self._scheduled_at, self._first_token_at),
-            decode_ms=_ms(self._first_token_at, self._last_token_at),
-        )
-
-
-def _ms(begin: float | None, end: float | None) -> float:
-    return 0.0 if begin is None or end is None else 1_000 * (end - begin)
