@@ -17,6 +17,7 @@ from gateway.events import Event, Finished, FinishReason, Usage
 from octavo.errors import InternalError, OctavoError, http_status
 
 _CANCELLED = 499
+_ENDED_BY_US = frozenset({"ABORTED", "WORKER_CANCELLED"})  # whatever was asked
 
 
 class RequestRecord:
@@ -40,7 +41,7 @@ class RequestRecord:
             return "cancelled"
         if self._status < 400:
             return "ok"
-        return "refused" if self._status < 500 else "failed"
+        return "refused" if self._status < 500 and self.reason not in _ENDED_BY_US else "failed"
 
     @property
     def seconds(self) -> float:

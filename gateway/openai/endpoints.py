@@ -73,7 +73,9 @@ class Endpoints:
         """GET /health: 200 where a request can be served now."""
         if self._generation.is_ready():
             return json_answer({"status": "ok"})
-        message = "No tokenizer and worker group serve together now."
+        message = (
+            "No request can be served now: this gateway ends, or the services behind it do not."
+        )
         raise ApiError(503, message, kind=SERVER_ERROR, code="not_ready")
 
     def _answer(

@@ -114,6 +114,8 @@ class Connection(abc.ABC):
             failures = 0 if was_ready else failures + 1
             if was_ready:
                 log.warning("connection lost", address=self.address, cause=cause)
+            elif failures == 1:  # said once, not at each of many tries
+                log.warning("cannot connect", address=self.address, cause=cause)
             await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def _connect_once(self) -> None:

@@ -23,7 +23,7 @@ def failure_from_rpc(error: grpc.RpcError, *, address: str, timeout_s: float | N
     if failure.code is Code.UNAVAILABLE:
         cause = failure.message.rpartition(": ")[2].rstrip("]")
         return UnavailableError(
-            f"No connection to a server at {address}: {cause}",
+            f"There is no connection to {address}, or it was lost: {cause}",
             reason="UNREACHABLE",
             metadata={"address": address},
         )

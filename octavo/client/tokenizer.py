@@ -68,18 +68,18 @@ class TokenizerClient(Connection, TokenizerCalls):
         except grpc.aio.AioRpcError as error:
             raised = error_from_rpc(error)
             if isinstance(raised, UnavailableError):
-                raise _tokenizer_lost(self.address, raised.message) from error
+                raise _tokenizer_lost() from error
             raise raised from error
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            raise _tokenizer_lost(self.address, "the connection was closed") from None
+            raise _tokenizer_lost() from None
         finally:
             self._num_calls -= 1
 
     def _serving_stub(self) -> tokenizer_pb2_grpc.TokenizerServiceAsyncStub:
         if self._stub is None or not self.is_ready:
-            raise _tokenizer_lost(self.address, "it does not serve")
+            raise _tokenizer_lost()
         return self._stub
 
     async def _describe(self, channel: grpc.aio.Channel) -> None:
@@ -101,7 +101,7 @@ class TokenizerClient(Connection, TokenizerCalls):
 
     def _lose(self, cause: str) -> None:
         self._stub = None
-        self._decoding.lose(_tokenizer_lost(self.address, cause))
+        self._decoding.lose(_tokenizer_lost())
 
 
 def _is_cancelled() -> bool:
@@ -110,9 +110,8 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _tokenizer_lost(address: str, cause: str) -> UnavailableError:
+def _tokenizer_lost() -> UnavailableError:
     """What clients hear; where the tokenizer is and what the network said is for our log."""
-    log.info("tokenizer lost", address=address, cause=cause)
     return UnavailableError(
         "The tokenizer was lost.", reason="TOKENIZER_LOST", retry_delay_ms=RETRY_DELAY_MS
     )

@@ -78,7 +78,7 @@ class WaitingQueue:
 
 def _queue_full(name: str, value: int, limit: int, wait_ms: float) -> ResourceExhaustedError:
     return ResourceExhaustedError(
-        f"The worker's queue is full: {name} would be {value}; the limit is {limit}.",
+        f"The worker's queue is full: {value} would wait; {name} is {limit}.",
         reason="QUEUE_FULL",
         metadata={"field": name, "value": str(value), "limit": str(limit)},
         retry_delay_ms=round(min(max(wait_ms, _SHORTEST_RETRY_MS), _LONGEST_RETRY_MS)),

@@ -56,7 +56,7 @@ class Admission:
         for name, value, limit in bounds:
             if value > limit:
                 raise ResourceExhaustedError(
-                    f"The worker's queue is full: {name} would be {value}; the limit is {limit}.",
+                    f"The worker's queue is full: {value} would wait; {name} is {limit}.",
                     reason="QUEUE_FULL",
                     metadata={"field": name, "value": str(value), "limit": str(limit)},
                     retry_delay_ms=_retry_delay_ms(forecast.start_s(num_prompt_tokens)),
