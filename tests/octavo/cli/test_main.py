@@ -52,7 +52,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("models --xyzzy", "octavo models: --xyzzy is not a flag; octavo models --help lists them"),
         ("models --timeout", "octavo models: option '--timeout' requires an argument"),
         ("complete", "octavo complete: missing argument 'PROMPT'"),
-        ("models --address=http://a:1", "octavo models: address is 'http://a:1'"),
+        ("models --address=http://a:1", 'octavo models: address is "http://a:1"'),
         ("models --timeout=0", "octavo models: timeout is 0.0"),
     ],
 )

@@ -104,7 +104,7 @@ def test_starts_inside_out_and_stops_outside_in(run: Run, number: signal.Signals
     assert set(starts[:2]) == {"tokenizer starts", "worker starts"}
     assert starts[2] == "gateway starts"
     assert ends == ["gateway ends", "worker ends", "tokenizer ends"]
-    assert run.all_gone()
+    wait_until(run.all_gone)
 
 
 def test_flags_reach_their_services(run: Run, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_service_that_dies_is_reported_with_its_last_lines(run: Run, role: str
     first, *rest = stderr.splitlines()
     assert first.startswith(f"octavo serve: the {role} ended with status 3; ")
     assert [line.strip() for line in rest] == [f"line {number}" for number in range(10, 30)]
-    assert run.all_gone()
+    wait_until(run.all_gone)
 
 
 def test_a_service_that_is_killed_while_serving_ends_all(run: Run) -> None:
@@ -146,7 +146,7 @@ def test_a_service_that_is_killed_while_serving_ends_all(run: Run) -> None:
     assert process.returncode == 1
     assert "the worker ended with signal SIGKILL" in stderr
     assert run.journal[3:] == ["gateway ends", "tokenizer ends"]
-    assert run.all_gone()
+    wait_until(run.all_gone)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -156,7 +156,7 @@ def test_a_refusal_is_relayed_as_one_line_and_status_2(run: Run, role: str) -> N
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == 2
     assert stderr == "octavo serve: needs 99 GB of memory; 1 GB is available\n"
-    assert run.all_gone()
+    wait_until(run.all_gone)
 
 
 def test_a_second_signal_kills_what_does_not_end(run: Run) -> None:
@@ -170,7 +170,7 @@ def test_a_second_signal_kills_what_does_not_end(run: Run) -> None:
     process.communicate(timeout=20)
     assert time.monotonic() - signalled_at < 5  # a second and what a busy machine adds
     assert process.returncode == 1
-    assert run.all_gone()
+    wait_until(run.all_gone)
 
 
 def test_killed_it_leaves_nothing(run: Run) -> None:
