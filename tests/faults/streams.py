@@ -13,6 +13,9 @@ from octavo.v1 import generation_pb2 as pb
 from octavo.v1 import generation_pb2_grpc
 from tests.end_to_end.product import reason_of
 
+# Far away: a worker refuses what it could not end before its deadline, which is not at stake here.
+TIMEOUT_S = 600.0
+
 
 @dataclass
 class Stream:
@@ -54,7 +57,7 @@ async def _run(
     stream: Stream,
 ) -> None:
     try:
-        async for event in stub.StreamGenerate(request, timeout=60):
+        async for event in stub.StreamGenerate(request, timeout=TIMEOUT_S):
             stream.take(event)
     except grpc.aio.AioRpcError as error:
         _, stream.end, _ = reason_of(error)
