@@ -37,7 +37,7 @@ def measured(processes: Processes) -> Iterator[Usage]:
     usage.seconds = time.monotonic() - start
     busy_s = _busy_s() - busy_before
     after = _cpu_by_role(processes)
-    usage.cpu_s = {role: after[role] - before[role] for role in after}
+    usage.cpu_s = {role: max(0.0, after[role] - before[role]) for role in after}
     capacity_s = usage.seconds * (os.cpu_count() or 1)
     usage.others_share = max(0.0, (busy_s - sum(usage.cpu_s.values())) / capacity_s)
 
@@ -61,7 +61,11 @@ def _cpu_by_role(processes: Processes) -> dict[str, float]:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
+    """CPU seconds so far; 0 for one that has ended, such as a helper that was replaced."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
     return float(times.user + times.system)
 
 
