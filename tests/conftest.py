@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-# As ranks do: threads that spin while they wait make tests beside other processes many times
-# slower. Read when torch is first imported.
+# Threads that spin while they wait make tests beside other processes many times slower
+# (docs/decisions/0005). Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _TESTS = Path(__file__).parent

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SPIN_COUNT = "1000"  # about 20 us
+SPIN_COUNT = "1000"  # 10 to 20 us
 
 
 def thread_waiting(environment: Mapping[str, str]) -> dict[str, str]:
