@@ -53,10 +53,10 @@ class Plan:
 
 QUICK = Plan(
     rounds=1,
-    max_tokens=16,
+    max_tokens=12,
     jobs_per_client=1,
-    fewest_jobs=3,
-    open_s=3.0,
+    fewest_jobs=2,
+    open_s=2.5,
     open_doors=("stream", "http"),
 )
 FULL = Plan(
