@@ -1,4 +1,4 @@
-"""An engine with the limits that a worker group has by default; its threads wait as a rank's do."""
+"""An engine with the limits that a worker group has by default; threads and memory as a rank's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from services.worker.config import WorkerSettings
+from services.worker.rank.kept_memory import keep_freed_memory
 from services.worker.rank.thread_waiting import thread_waiting
 
 os.environ.update(thread_waiting(os.environ))  # read by OpenMP when torch is imported
@@ -19,6 +20,7 @@ from services.worker.rank.loading import choose_device
 
 def build_engine(folder: Path, device: str, threads: int) -> Engine:
     """As a rank builds it."""
+    keep_freed_memory()
     settings = WorkerSettings(model=folder)
     model = load_model(folder, device=choose_device(device), dtype=None, num_threads=threads)
     return Engine(model=model, config=_engine_config(settings, model))

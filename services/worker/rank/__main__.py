@@ -21,6 +21,7 @@ from services.worker.link.rank_config import ENVIRONMENT_NAME, RankConfig
 from services.worker.link.rank_end import RankEnd
 from services.worker.rank.activity import Activity, start_heartbeat
 from services.worker.rank.inbox import Inbox
+from services.worker.rank.kept_memory import keep_freed_memory
 from services.worker.rank.thread_waiting import thread_waiting
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ def _work(config: RankConfig, rank: int, link: RankEnd) -> None:
     start_heartbeat(link, activity, config.heartbeat_ms)
     inbox = Inbox(link)
     os.environ.update(thread_waiting(os.environ))
+    keep_freed_memory()
     link.send(Progress(stage="importing torch", loaded_bytes=0, total_bytes=0))
     # Imported here because they import torch: after the hello, and under the heartbeat.
     from services.worker.rank import loading, loop  # noqa: PLC0415
