@@ -10,7 +10,7 @@ import pytest
 from tests.end_to_end.product import Product
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def product(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """One for all faults: each test leaves it as healthy as it was."""
     folder = tmp_path_factory.mktemp("faults")

@@ -16,6 +16,7 @@ from octavo.errors import InvalidArgumentError, UnavailableError
 from services.tokenizer.template_runner import TemplateRunner
 
 Start = Callable[..., Awaitable[TemplateRunner]]
+Helpers = Callable[[], list[psutil.Process]]
 
 MIB = 1024 * 1024
 LOOPS = "{{% for i in range(99999) %}}{{% for j in range(99999) %}}{}{{% endfor %}}{{% endfor %}}"
@@ -47,8 +48,11 @@ async def render(runner: TemplateRunner, variables: dict[str, Any]) -> str | Non
     return text
 
 
-def helpers() -> list[psutil.Process]:
-    return psutil.Process().children()
+@pytest.fixture
+def helpers() -> Helpers:
+    """The processes that this test has started: those of other tests may live beside them."""
+    others = {child.pid for child in psutil.Process().children()}
+    return lambda: [child for child in psutil.Process().children() if child.pid not in others]
 
 
 async def test_a_template_is_rendered_as_transformers_does(start: Start) -> None:
@@ -147,7 +151,7 @@ async def test_the_least_memory_that_can_be_set_is_enough(start: Start) -> None:
 
 @pytest.mark.parametrize("template", ["{% if %}", "{{ 'a' * 10**10 }}", "{% nonsense %}"])
 async def test_a_template_that_does_not_compile_costs_its_requests_only(
-    start: Start, template: str
+    start: Start, helpers: Helpers, template: str
 ) -> None:
     runner = await start(template)
     for _ in range(2):
@@ -156,7 +160,9 @@ async def test_a_template_that_does_not_compile_costs_its_requests_only(
     assert len(helpers()) <= 1
 
 
-async def test_a_helper_that_was_killed_gets_a_successor_that_answers(start: Start) -> None:
+async def test_a_helper_that_was_killed_gets_a_successor_that_answers(
+    start: Start, helpers: Helpers
+) -> None:
     runner = await start("ok")
     for _ in range(3):
         (helper,) = helpers()
@@ -166,6 +172,7 @@ async def test_a_helper_that_was_killed_gets_a_successor_that_answers(start: Sta
 
 async def test_a_render_whose_helper_is_killed_again_and_again_is_not_the_users_fault(
     start: Start,
+    helpers: Helpers,
 ) -> None:
     runner = await start(LOOPS.format(""))
     rendering = asyncio.create_task(render(runner, {}))
@@ -193,7 +200,7 @@ async def test_a_render_that_nobody_waits_for_does_not_answer_the_next(start: St
         await abandoned
 
 
-async def test_nothing_is_left_after_close(start: Start) -> None:
+async def test_nothing_is_left_after_close(start: Start, helpers: Helpers) -> None:
     runner = await start("{% if n > 1 %}" + LOOPS.format("") + "{% endif %}{{ n }}")
     assert len(helpers()) == 1
     waiting = [asyncio.create_task(render(runner, {"n": 99_999})) for _ in range(2)]
