@@ -37,8 +37,7 @@ from benchmarks._record import record
 from services.worker.batch import Batch
 from services.worker.checkpoint.fp8 import choose_dialect
 from services.worker.checkpoint.reader import CheckpointReader
-from services.worker.model_config import ModelConfig
-from services.worker.models import Model, load_model
+from services.worker.models import Model, load_model, read_config
 
 BLOCK_TOKENS = 16
 STEPS_OF_A_TURN = 4
@@ -102,7 +101,7 @@ class Theirs:
 
 def load_theirs(folder: Path) -> LlamaForCausalLM:
     """Transformers' Llama with the checkpoint's weights, dequantised to bfloat16."""
-    config = ModelConfig.read(folder)
+    config = read_config(folder)
     reader, dialect = CheckpointReader(folder), choose_dialect(config.quantization)
     state = {}
     for name in reader.tensors:

@@ -64,6 +64,21 @@ class Weights:
         )
         return part.to(self.device)
 
+    def bias(self, name: str, *, rows: int, unit: int = 1) -> torch.Tensor:
+        """What belongs to the rank's part of the matrix `name`, [its outputs] in dtype.
+
+        Where the ranks are summed, only the first one has it: the others' is 0.
+        """
+        bias = self._read_plain(f"{name}.bias")
+        if bias.shape != (rows,):
+            raise self._shape_error(f"{name}.bias", f"[{rows}]")
+        if self.placement(name) == "column":
+            column = bias[:, None]
+            bias = rank_part(column, "column", rank=self._rank, size=self._size, unit=unit)[:, 0]
+        elif self.placement(name) == "row" and self._rank > 0:
+            bias = torch.zeros_like(bias)
+        return bias.to(self.device, self.dtype, copy=True)
+
     def vector(self, name: str, *, size: int) -> torch.Tensor:
         """A norm's weight, [size] float32: the same on every rank."""
         name = f"{name}.weight"

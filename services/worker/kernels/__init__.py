@@ -30,11 +30,14 @@ class Kernels(Protocol):
     def padded_rows(self, num_rows: int) -> int:
         """The rows that a step of `num_rows` tokens is padded to."""
 
-    def pack_linear(self, weight: torch.Tensor) -> PackedLinear:
-        """Lays out a matrix [out, in] for `linear`."""
+    def pack_linear(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+        """Lays out a matrix [out, in] for `linear`, and the bias [out] that it adds."""
 
     def linear(self, x: torch.Tensor, weight: PackedLinear) -> torch.Tensor:
-        """x [T, in] times the matrix, accumulated in float32: [T, out], in dtype."""
+        """x [T, in] times the matrix, plus the bias where there is one: [T, out], in dtype.
+
+        Accumulated in float32 and rounded once.
+        """
 
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Rows of `table` [vocabulary, hidden] for ids [T]: [T, hidden] float32."""
@@ -48,8 +51,13 @@ class Kernels(Protocol):
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         """silu(gate) * up of gate_up [T, 2 * width]: [T, width] in dtype."""
 
-    def plan_attention(self, batch: Batch, cache: KVCache, num_heads: int) -> AttentionPlan:
-        """What every layer's attention of this step shares."""
+    def plan_attention(
+        self, batch: Batch, cache: KVCache, num_heads: int, window: int | None = None
+    ) -> AttentionPlan:
+        """What the attention of this step shares in all layers of one window.
+
+        window: how many of the latest tokens a token sees, itself among them; None: all.
+        """
 
     def write_kv(
         self,

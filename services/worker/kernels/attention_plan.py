@@ -2,15 +2,16 @@
 
 Queries come in tiles of one sequence: one token when it decodes, up to `prefill_tokens` of a
 prompt. Keys come in tiles of KEY_TILE positions, counted from the start of the sequence. A query
-tile meets each key tile up to its last position; each meeting is a *pair*, and all pairs of a step
-are one batch of matrix products. What a pair computes depends on nothing but the pair, and a
+tile meets each key tile from the first that its first token sees, where tokens see a window of the
+latest keys only, up to its last position; each meeting is a *pair*, and all pairs of a step are one
+batch of matrix products. What a pair computes depends on nothing but the pair, and a
 query's pairs are added up in the order of their key tiles: so its bits are the same in any step.
 
-Query tiles are sorted by how many key tiles they meet, most first, and pairs by key tile. The pairs
-of one key tile are then one slice, which belongs to the first tiles:
+Query tiles are sorted by how many key tiles they meet, most first, and pairs by their turn in that.
+The pairs of one turn are then one slice, which belongs to the first tiles:
 
     query tile   0 1 2 3 | 0 1 | 0        counts = (4, 2, 1)
-    key tile     0 0 0 0 | 1 1 | 2
+    turn         0 0 0 0 | 1 1 | 2        key tile = the query tile's first one + the turn
 """
 
 from __future__ import annotations
@@ -54,11 +55,20 @@ class QueryTile:
     first_row: int
     num_rows: int
     first_position: int
+    window: int | None  # the latest keys that a token sees
+
+    @property
+    def first_key_tile(self) -> int:
+        """The one of the first key that the first token sees."""
+        if self.window is None:
+            return 0
+        return max(0, self.first_position - self.window + 1) // KEY_TILE
 
     @property
     def num_key_tiles(self) -> int:
-        """The key tiles up to the last position."""
-        return (self.first_position + self.num_rows - 1) // KEY_TILE + 1
+        """The key tiles from there up to the last position."""
+        last = (self.first_position + self.num_rows - 1) // KEY_TILE
+        return last - self.first_key_tile + 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +77,7 @@ class TileBatch:
 
     tile_tokens: int  # Q
     num_rows: int  # R
-    counts: tuple[int, ...]  # how many tiles meet key tile 0, 1, ...; the sum is P
+    counts: tuple[int, ...]  # how many tiles have a turn 0, 1, ...; the sum is P
     token_rows: torch.Tensor  # [N x Q] rows of the step; a short tile repeats its first row
     used: torch.Tensor  # [rows] which of those are real, and
     used_rows: torch.Tensor  # [rows] the rows of the step they are
@@ -86,8 +96,10 @@ class AttentionPlan:
     batches: tuple[TileBatch, ...]
 
 
-def plan_attention(batch: Batch, cache: KVCache, tiling: Tiling) -> AttentionPlan:
-    """Lays one step's attention over the cache."""
+def plan_attention(
+    batch: Batch, cache: KVCache, tiling: Tiling, window: int | None = None
+) -> AttentionPlan:
+    """Lays one step's attention over the cache; with a window, a token sees so many keys."""
     heads = torch.arange(cache.num_kv_heads, device=batch.slots.device)
     num_slots = cache.num_blocks * cache.block_tokens
     tables = _tables_of_whole_key_tiles(batch.block_tables, KEY_TILE // cache.block_tokens)
@@ -97,12 +109,14 @@ def plan_attention(batch: Batch, cache: KVCache, tiling: Tiling) -> AttentionPla
         kv_rows=(batch.slots[:, None] + heads * num_slots).flatten(),
         batches=tuple(
             _tile_batch(tiles, tokens, tables, cache, tiling)
-            for tokens, tiles in _tile_groups(batch, tiling.prefill_tokens)
+            for tokens, tiles in _tile_groups(batch, tiling.prefill_tokens, window)
         ),
     )
 
 
-def _tile_groups(batch: Batch, prefill_tokens: int) -> Iterator[tuple[int, list[QueryTile]]]:
+def _tile_groups(
+    batch: Batch, prefill_tokens: int, window: int | None
+) -> Iterator[tuple[int, list[QueryTile]]]:
     """The query tiles of the step in groups of one size, each bounded in pairs."""
     by_size: dict[int, list[QueryTile]] = {}
     starts, contexts = batch.query_starts.tolist(), batch.context_lengths.tolist()
@@ -110,7 +124,7 @@ def _tile_groups(batch: Batch, prefill_tokens: int) -> Iterator[tuple[int, list[
         start, stop = starts[sequence], starts[sequence + 1]
         size = 1 if stop - start == 1 else prefill_tokens
         for row in range(start, stop, size):
-            tile = QueryTile(sequence, row, min(size, stop - row), context - stop + row)
+            tile = QueryTile(sequence, row, min(size, stop - row), context - stop + row, window)
             by_size.setdefault(size, []).append(tile)
     for size, tiles in by_size.items():
         tiles.sort(key=lambda tile: -tile.num_key_tiles)
@@ -140,7 +154,11 @@ def _tile_batch(
 ) -> TileBatch:
     device = tables.device
     counts = _pair_counts(tiles)
-    pairs = [(index, key_tile) for key_tile, n in enumerate(counts) for index in range(n)]
+    pairs = [
+        (index, tiles[index].first_key_tile + turn)
+        for turn, num_tiles in enumerate(counts)
+        for index in range(num_tiles)
+    ]
     pair_tiles, key_tiles = torch.tensor(pairs, device=device).unbind(1)
     sequences = torch.tensor([tile.sequence for tile in tiles], device=device)
     offsets = torch.arange(tokens, device=device)
@@ -162,7 +180,7 @@ def _tile_batch(
         used_rows=token_rows[used],
         pair_tiles=pair_tiles,
         pair_blocks=(blocks[:, None] + heads).flatten(),
-        ceiling=_ceiling(positions[pair_tiles], key_tiles, tiling),
+        ceiling=_ceiling(positions[pair_tiles], key_tiles, tiling, tiles[0].window),
     )
 
 
@@ -175,14 +193,18 @@ def _ceiling(
     positions: torch.Tensor,  # [P, Q]
     key_tiles: torch.Tensor,  # [P]
     tiling: Tiling,
+    window: int | None,
 ) -> torch.Tensor:
-    """What a score is at most: HIDDEN_SCORE for a key after the query, else infinity.
+    """What a score is at most: HIDDEN_SCORE for a key after the query, or before its window, else
+    infinity.
 
     With one token all rows of a tile see the same. The minimum of scores and ceiling is a mask, and
     some fifty times as fast as torch's masked_fill.
     """
     keys = key_tiles[:, None] * KEY_TILE + torch.arange(KEY_TILE, device=positions.device)
     hidden = keys[:, None, :] > positions[:, :, None]  # [P, Q, KEY_TILE]
+    if window is not None:
+        hidden |= keys[:, None, :] <= positions[:, :, None] - window
     ceiling = torch.full(hidden.shape, torch.inf, device=positions.device)
     ceiling.masked_fill_(hidden, HIDDEN_SCORE)
     if positions.shape[1] == 1:

@@ -45,20 +45,23 @@ class ReferenceKernels:
         self.block_tokens_multiple = KEY_TILE
         if device.type == "cuda":
             _accumulate_in_float32()
-        self._row_tiles: dict[torch.Size, tuple[int, ...]] = {}
+        self._row_tiles: dict[tuple[torch.Size, bool], tuple[int, ...]] = {}
         self._tilings: dict[tuple[int, int], Tiling] = {}
 
     def padded_rows(self, num_rows: int) -> int:
         return -(-num_rows // SMALLEST_TILE) * SMALLEST_TILE
 
-    def pack_linear(self, weight: torch.Tensor) -> ReferenceLinear:
-        function = row_function(weight)
+    def pack_linear(
+        self, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> ReferenceLinear:
+        function = row_function(weight, bias)
         if self.device.type != "cpu":
             return ReferenceLinear(function, (1,))
-        if weight.shape not in self._row_tiles:
+        shape = (weight.shape, bias is not None)
+        if shape not in self._row_tiles:
             width, dtype = weight.shape[1], weight.dtype
-            self._row_tiles[weight.shape] = equal_row_tiles(function, width, dtype)
-        return ReferenceLinear(function, self._row_tiles[weight.shape])
+            self._row_tiles[shape] = equal_row_tiles(function, width, dtype)
+        return ReferenceLinear(function, self._row_tiles[shape])
 
     def linear(self, x: torch.Tensor, weight: ReferenceLinear) -> torch.Tensor:
         if self.device.type != "cpu":
@@ -89,9 +92,11 @@ class ReferenceKernels:
         )
         return silu_(gate).mul_(gate_up[:, width:]).to(self.dtype)
 
-    def plan_attention(self, batch: Batch, cache: KVCache, num_heads: int) -> AttentionPlan:
+    def plan_attention(
+        self, batch: Batch, cache: KVCache, num_heads: int, window: int | None = None
+    ) -> AttentionPlan:
         heads_per_kv_head = num_heads // cache.num_kv_heads
-        return plan_attention(batch, cache, self._tiling(heads_per_kv_head, cache.head_dim))
+        return plan_attention(batch, cache, self._tiling(heads_per_kv_head, cache.head_dim), window)
 
     def write_kv(
         self,

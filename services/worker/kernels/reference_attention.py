@@ -9,7 +9,8 @@ and over the tiles, in order, with m = max m_t and w_t = 2^(m_t - m):
 
     output = (sum w_t o_t) / (sum w_t l_t)
 
-which is softmax(q k scale) v, split so that no sum depends on what else is in the step. Powers
+which is softmax(q k scale) v, split so that no sum depends on what else is in the step. A tile of
+which the query sees no key (others beside it do, where there is a window) weighs exactly 0. Powers
 of 2 because torch's exp takes a slow path where it underflows, which every hidden key does.
 """
 

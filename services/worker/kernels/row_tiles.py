@@ -22,20 +22,23 @@ ROW_TILES = (128, 64, 32, 16, SMALLEST_TILE)  # largest first
 RowFunction = Callable[[torch.Tensor], torch.Tensor]
 
 
-def row_function(weight: torch.Tensor) -> RowFunction:
+def row_function(weight: torch.Tensor, bias: torch.Tensor | None = None) -> RowFunction:
     """x [rows, in] -> [rows, out] for a matrix [out, in], laid out for the device it lies on.
+
+    The bias [out], in the matrix's dtype, is added before the one rounding.
 
     On CPUs oneDNN's own layout reads the matrix twice as fast as F.linear does. Where a CPU cannot
     multiply float16 the matrix is kept in float32, which holds every float16 exactly.
     """
     if weight.device.type != "cpu":
-        return functools.partial(_plain, weight)
+        return functools.partial(_plain, weight, bias)
     if weight.dtype == torch.float16:
-        return functools.partial(_through_float32, row_function(weight.float()))
+        wide_bias = None if bias is None else bias.float()
+        return functools.partial(_through_float32, row_function(weight.float(), wide_bias))
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's
-        return functools.partial(_plain, weight)
+        return functools.partial(_plain, weight, bias)
     reorder = torch.ops.mkldnn._reorder_linear_weight  # torch's only door to it
-    return functools.partial(_onednn, reorder(weight.contiguous(), SMALLEST_TILE))
+    return functools.partial(_onednn, reorder(weight.contiguous(), SMALLEST_TILE), bias)
 
 
 def equal_row_tiles(function: RowFunction, width: int, dtype: torch.dtype) -> tuple[int, ...]:
@@ -68,13 +71,13 @@ def in_tiles(function: RowFunction, x: torch.Tensor, sizes: tuple[int, ...]) -> 
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _plain(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return F.linear(x, weight)
+def _plain(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    return F.linear(x, weight, bias)
 
 
-def _onednn(packed: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _onednn(packed: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
     multiply = torch.ops.mkldnn._linear_pointwise  # torch's only door to it
-    result: torch.Tensor = multiply(x, packed, None, "none", [], "")
+    result: torch.Tensor = multiply(x, packed, bias, "none", [], "")
     return result
 
 

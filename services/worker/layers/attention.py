@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from services.worker.kernels import AttentionPlan, KVCache
+from services.worker.layers.norm import HeadNorm
 from services.worker.layers.parts import Parts
 
 
@@ -17,18 +19,28 @@ class StepContext:
     cos: torch.Tensor  # [T, 1, head_dim], as sin
     sin: torch.Tensor
     cache: KVCache
-    plan: AttentionPlan
+    plans: Mapping[int | None, AttentionPlan]  # by the window of a layer
 
 
 class PagedAttention:
     """The fused query, key and value rows of a step -> the heads' outputs.
 
     qkv [T, (heads + 2 x KV heads) x head_dim] -> [T, heads x head_dim], in dtype. The heads are
-    those of this rank: they are counted from the width and the cache.
+    those of this rank: they are counted from the width and the cache. Norms, where there are some,
+    come before the heads are turned.
     """
 
-    def __init__(self, parts: Parts, layer: int) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        layer: int,
+        *,
+        query_norm: HeadNorm | None = None,
+        key_norm: HeadNorm | None = None,
+    ) -> None:
         self._kernels, self._layer = parts.kernels, layer
+        self._window = parts.config.windows[layer]
+        self._query_norm, self._key_norm = query_norm, key_norm
         self._head_dim = parts.config.head_dim
         self._scale = self._head_dim**-0.5
 
@@ -37,8 +49,11 @@ class PagedAttention:
         heads = qkv.view(qkv.shape[0], -1, self._head_dim)  # queries, then keys, then values
         num_heads = heads.shape[1] - 2 * num_kv_heads
         turned, value = torch.split(heads, [num_heads + num_kv_heads, num_kv_heads], dim=1)
+        if self._query_norm and self._key_norm:
+            query, key = torch.split(turned, [num_heads, num_kv_heads], dim=1)
+            turned = torch.cat((self._query_norm(query), self._key_norm(key)), dim=1)
         turned = self._kernels.rotary(turned, step.cos, step.sin)
         query, key = torch.split(turned, [num_heads, num_kv_heads], dim=1)
-        layer = step.cache.layer(self._layer)
-        self._kernels.write_kv(key, value, layer, step.plan)
-        return self._kernels.attend(query, layer, step.plan, self._scale)
+        layer, plan = step.cache.layer(self._layer), step.plans[self._window]
+        self._kernels.write_kv(key, value, layer, plan)
+        return self._kernels.attend(query, layer, plan, self._scale)

@@ -10,7 +10,8 @@ from services.worker.layers.parts import Parts
 
 
 class Linear:
-    """x [T, in] -> [T, out], without bias: several matrices with the same input in one product.
+    """x [T, in] -> [T, out]: several matrices with the same input in one product, with the biases
+    that the configuration names.
 
     `rows` are the outputs of each of `names`, `columns` their inputs, `unit` what must stay on one
     rank (a head). Where the checkpoint's placement deals a matrix out by inputs ("row"), each rank
@@ -32,8 +33,15 @@ class Linear:
             parts.weights.matrix(name, rows=num_rows, columns=columns, unit=unit)
             for name, num_rows in zip(names, rows, strict=True)
         ]
+        biases = [
+            parts.weights.bias(name, rows=num_rows, unit=unit)
+            for name, num_rows in zip(names, rows, strict=True)
+            if name.rpartition(".")[2] in parts.config.biases
+        ]
+        assert len(biases) in (0, len(names)), f"some of {names} have a bias"
         self._packed = self._kernels.pack_linear(
-            matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+            matrices[0] if len(matrices) == 1 else torch.cat(matrices),
+            torch.cat(biases) if biases else None,
         )
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

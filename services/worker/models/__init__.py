@@ -1,5 +1,6 @@
 """The models: one file per architecture, named as model_type, and the one way to load them.
 
+config = read_config(folder)
 model = load_model(folder, device=torch.device("cpu"), dtype=None)
 cache = model.allocate_kv_cache(num_blocks=1000, block_tokens=16)
 logits = model.forward(batch, cache)
@@ -7,24 +8,37 @@ logits = model.forward(batch, cache)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 
 from services.worker.batch import Batch
 from services.worker.checkpoint.fp8 import choose_dialect
+from services.worker.checkpoint.placement import Placement
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.kernels import KVCache, choose_kernels
 from services.worker.layers.parts import Parts
-from services.worker.model_config import ModelConfig
-from services.worker.models import llama
-from services.worker.models.paged import PagedModel
+from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
+from services.worker.models.paged import Decoder, PagedModel
 from services.worker.parallel.group import Group
 
-_FILES = {"llama": llama}  # model_type -> its file; model_config.py refuses every other
+
+class Architecture(Protocol):
+    """What a model file offers."""
+
+    ARCHITECTURE: str  # what config.json's `architectures` calls it
+    PLACEMENT: Mapping[str, Placement]
+
+    def read_config(self, files: ModelFiles) -> ModelConfig:
+        """The configuration; raises InvalidArgumentError, naming file, key and value."""
+
+    def Decoder(self, parts: Parts) -> Decoder:
+        """The network, built of what `parts` reads."""
 
 
 class Model(Protocol):
@@ -53,6 +67,27 @@ class Model(Protocol):
         """Both in one: the logits of batch.logit_rows, [L, vocabulary] float32."""
 
 
+def read_config(folder: Path) -> ModelConfig:
+    """What config.json says, and generation_config.json where it is.
+
+    Raises NotFoundError where there is no config.json, InvalidArgumentError (file, key and value
+    named) for an unknown architecture and for what this version cannot run truthfully.
+    """
+    files = ModelFiles.read(folder)
+    return find_architecture(files.config).read_config(files)
+
+
+def find_architecture(config: JsonFile) -> Architecture:
+    """The file that is named as model_type. Raises InvalidArgumentError where there is none."""
+    model_type = config.values.get("model_type")
+    if not isinstance(model_type, str) or model_type not in _ARCHITECTURES:
+        raise config.error("model_type", f"one of {sorted(_ARCHITECTURES)}")
+    architecture = _ARCHITECTURES[model_type]
+    if config.values.get("architectures") not in (None, [], [architecture.ARCHITECTURE]):
+        raise config.error("architectures", f"[{architecture.ARCHITECTURE!r}]")
+    return architecture
+
+
 def load_model(
     folder: Path,
     *,
@@ -74,11 +109,12 @@ def load_model(
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    config = ModelConfig.read(folder)
+    files = ModelFiles.read(folder)
+    architecture = find_architecture(files.config)
+    config = architecture.read_config(files)
     dialect = choose_dialect(config.quantization)
     group = Group(rank=rank, size=size)
     kernels = choose_kernels(device, dtype or _default_dtype(config, device))
-    architecture = _FILES[config.model_type]
     weights = Weights(
         CheckpointReader(folder),
         dialect,
@@ -105,4 +141,17 @@ def _default_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     return dtypes[config.dtype]
 
 
-__all__ = ["KVCache", "Model", "ModelConfig", "load_model"]
+def _model_files() -> Mapping[str, Architecture]:
+    """model_type -> its file: those of this folder that declare an architecture."""
+    names = [found.name for found in pkgutil.iter_modules(__path__)]
+    files = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    return {
+        name: cast("Architecture", file)
+        for name, file in files.items()
+        if hasattr(file, "ARCHITECTURE")
+    }
+
+
+_ARCHITECTURES = _model_files()
+
+__all__ = ["KVCache", "Model", "ModelConfig", "find_architecture", "load_model", "read_config"]

@@ -1,7 +1,8 @@
-"""Llama (model_type "llama"): Llama 1 and 2, SmolLM2 and their like.
+"""Llama (model_type "llama"): Llama 1 to 3, SmolLM2 and their like; the network that others vary.
 
-Every model file has the same three names: PLACEMENT, how its matrices are dealt out to ranks;
-`DecoderLayer`; and `Decoder`, the network from token ids to logits.
+Every model file has the same four names: ARCHITECTURE, what config.json calls it; `read_config`,
+what its keys mean; PLACEMENT, how its matrices are dealt out to ranks; and `Decoder`, the network
+from token ids to logits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ from services.worker.layers.linear import Linear
 from services.worker.layers.norm import RMSNorm
 from services.worker.layers.parts import Parts
 from services.worker.layers.rotary import RotaryTable
+from services.worker.model_config import ModelConfig, ModelFiles
+
+ARCHITECTURE = "LlamaForCausalLM"
+
+ATTENTION_MATRICES = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+MLP_MATRICES = frozenset({"gate_proj", "up_proj", "down_proj"})
 
 PLACEMENT: Mapping[str, Placement] = {
     "q_proj": "column",
@@ -27,6 +34,16 @@ PLACEMENT: Mapping[str, Placement] = {
     "up_proj": "column",
     "down_proj": "row",
 }
+
+
+def read_config(files: ModelFiles) -> ModelConfig:
+    """Two keys of its own: attention_bias and mlp_bias."""
+    biases: frozenset[str] = frozenset()
+    if files.config.flag("attention_bias"):
+        biases |= ATTENTION_MATRICES
+    if files.config.flag("mlp_bias"):
+        biases |= MLP_MATRICES
+    return ModelConfig.of(files, biases=biases)
 
 
 class SelfAttention:
@@ -81,10 +98,10 @@ class MLP:
 class DecoderLayer:
     """Adds attention and MLP to the residual stream [T, hidden] float32, in place."""
 
-    def __init__(self, parts: Parts, index: int) -> None:
+    def __init__(self, parts: Parts, index: int, attention: type[SelfAttention]) -> None:
         name = f"model.layers.{index}"
         self.input_norm = RMSNorm(parts, f"{name}.input_layernorm")
-        self.self_attn = SelfAttention(parts, f"{name}.self_attn", index)
+        self.self_attn = attention(parts, f"{name}.self_attn", index)
         self.post_attention_norm = RMSNorm(parts, f"{name}.post_attention_layernorm")
         self.mlp = MLP(parts, f"{name}.mlp")
 
@@ -96,11 +113,15 @@ class DecoderLayer:
 class Decoder:
     """Token ids to hidden states; `lm_head` makes logits of them."""
 
+    attention = SelfAttention  # what an architecture may replace
+
     def __init__(self, parts: Parts) -> None:
         config = parts.config
         self.embed_tokens = Embedding(parts, "model.embed_tokens")
         self.rotary = RotaryTable(config, parts.kernels.device)
-        self.layers = [DecoderLayer(parts, index) for index in range(config.num_layers)]
+        self.layers = [
+            DecoderLayer(parts, index, self.attention) for index in range(config.num_layers)
+        ]
         self.norm = RMSNorm(parts, "model.norm")
         self.lm_head = Head(parts, "lm_head", tied_to=self.embed_tokens)
 

@@ -64,8 +64,11 @@ class PagedModel:
         kernels, num_rows = self._kernels, batch.token_ids.shape[0]
         padding = (0, kernels.padded_rows(num_rows) - num_rows)
         cos, sin = self._decoder.rotary(F.pad(batch.positions, padding))
-        plan = kernels.plan_attention(batch, kv_cache, self.config.num_heads)
-        step = StepContext(cos, sin, kv_cache, plan)
+        plans = {
+            window: kernels.plan_attention(batch, kv_cache, self.config.num_heads, window)
+            for window in set(self.config.windows)
+        }
+        step = StepContext(cos, sin, kv_cache, plans)
         num_logits = batch.logit_rows.shape[0]
         logit_padding = (0, kernels.padded_rows(num_logits) - num_logits)
         hidden = self._decoder(

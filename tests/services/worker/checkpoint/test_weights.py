@@ -55,6 +55,31 @@ def test_a_missing_tensor_is_named(tmp_path: Path, name: str) -> None:
         load(tmp_path, tensors)
 
 
+BIASES = {
+    f"model.layers.{layer}.self_attn.{part}_proj.bias": torch.ones(rows).bfloat16()
+    for layer in range(2)
+    for part, rows in (("q", 96), ("k", 32), ("v", 32), ("o", 48))
+}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [(torch.ones(95).bfloat16(), "must be [96]"), (torch.ones(96).to(torch.int8), "must be F32")],
+)
+def test_a_wrong_bias_is_named(tmp_path: Path, tensor: torch.Tensor, reason: str) -> None:
+    tensors = tiny_llama.tensors(tiny_llama.CONFIG) | BIASES
+    load(tmp_path, tensors, attention_bias=True)
+    with pytest.raises(InvalidArgumentError) as caught:
+        load(tmp_path, tensors | {f"{Q_PROJ}.bias": tensor}, attention_bias=True)
+    assert f"tensor '{Q_PROJ}.bias'" in caught.value.message
+    assert reason in caught.value.message
+
+
+def test_a_missing_bias_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"q_proj\.bias' is missing"):
+        load(tmp_path, tiny_llama.tensors(tiny_llama.CONFIG), attention_bias=True)
+
+
 def test_what_old_versions_wrote_beside_the_weights_is_ignored(tmp_path: Path) -> None:
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     load(tmp_path, tiny_llama.tensors(tiny_llama.CONFIG) | {name: torch.ones(8)})

@@ -10,8 +10,18 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from services.worker.models import load_model
+from services.worker.models import load_model, read_config
 from tests.services.worker import tiny_llama
+from tests.services.worker.models.oracle import (
+    ODD_HEADS,
+    SHAPE,
+    TIED,
+    WIDE_HEADS,
+    assert_equal_logits,
+    quantise,
+    write_random,
+)
+from tests.services.worker.models.test_row_invariance import assert_row_invariant
 from tests.services.worker.paged_sequences import PagedSequences
 
 TOLERANCES = {torch.float32: 2e-4, torch.float16: 0.03, torch.bfloat16: 0.15}
@@ -78,6 +88,56 @@ def test_unquantised_checkpoints_equal_transformers(
         expected = oracle(ids[None]).logits[0]
         assert (logits.cpu() - expected[num_prompt - 1]).abs().max() < 1e-4
         assert made == expected[num_prompt - 1 :].argmax(-1).tolist()
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 128,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_parameters": LLAMA3},
+        WIDE_HEADS | {"rope_parameters": YARN | {"original_max_position_embeddings": 256}},
+        {"rope_parameters": YARN | {"truncate": False, "attention_factor": 1.3, "beta_fast": 8}},
+        ODD_HEADS | {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+        TIED | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}},
+        {"attention_bias": True, "mlp_bias": True},
+        {"mlp_bias": True},
+    ],
+    ids=["llama3", "yarn", "yarn with its own numbers", "linear", "dynamic", "biases", "mlp bias"],
+)
+def test_scaled_embeddings_and_biases_equal_transformers(
+    tmp_path: Path, changes: dict[str, Any], device: torch.device
+) -> None:
+    theirs = write_random(tmp_path, LlamaConfig(**SHAPE | changes))
+    model = load_model(tmp_path, device=device, dtype=torch.float32)
+    assert_equal_logits(model, theirs, [1, 15, 16, 17, 130, 255, 256, 257, 330])
+
+
+def test_fp8_weights_equal_transformers(tmp_path: Path, device: torch.device) -> None:
+    theirs = write_random(tmp_path, LlamaConfig(**SHAPE))
+    quantise(tmp_path, theirs)
+    model = load_model(tmp_path, device=device, dtype=torch.float32)
+    assert_equal_logits(model, theirs, [1, 16, 40, 300])
+
+
+def test_a_row_keeps_its_bits_with_biases(tmp_path: Path) -> None:
+    write_random(tmp_path, LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True))
+    model = load_model(tmp_path, device=torch.device("cpu"), dtype=torch.bfloat16)
+    assert_row_invariant(model, num_trials=1)
+
+
+def test_yarn_extends_the_context(tmp_path: Path) -> None:
+    scaling = YARN | {"original_max_position_embeddings": 1024}
+    assert read_config(tiny_llama.write(tmp_path, rope_scaling=scaling)).max_context == 4096
 
 
 def test_a_sharded_checkpoint_is_the_same_model(tmp_path: Path, device: torch.device) -> None:

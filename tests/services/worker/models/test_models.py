@@ -80,6 +80,24 @@ def test_several_ranks_are_refused(tmp_path: Path) -> None:
         load_model(tiny_llama.write(tmp_path), device=CPU, dtype=None, rank=1, size=2)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_type", "mamba"),
+        ("model_type", "paged"),  # a file beside the models, but no architecture
+        ("model_type", ["llama"]),
+        ("model_type", None),
+        ("architectures", ["LlamaForSequenceClassification"]),
+        ("hidden_act", "gelu"),
+        ("attention_bias", 1),
+    ],
+)
+def test_what_no_model_file_runs_is_refused_by_key(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"^config\.json: {key} is ") as caught:
+        load_model(tiny_llama.write(tmp_path, **{key: value}), device=CPU, dtype=None)
+    assert caught.value.metadata == {"file": "config.json", "field": key}
+
+
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(tiny_llama.CONFIG))
     with pytest.raises(NotFoundError, match=r"neither model\.safetensors nor"):

@@ -13,8 +13,7 @@ from services.tokenizer.backends.huggingface import HuggingFaceBackend
 from services.tokenizer.tokenizer_config import TokenizerConfig
 from services.worker.checkpoint.fp8 import FriendliDialect
 from services.worker.checkpoint.reader import CheckpointReader
-from services.worker.model_config import ModelConfig
-from services.worker.models import load_model
+from services.worker.models import load_model, read_config
 from services.worker.tools.synthesize.__main__ import main
 from services.worker.tools.synthesize.shapes import SHAPES
 from tests.services.worker.paged_sequences import PagedSequences
@@ -32,7 +31,7 @@ def digest(folder: Path) -> str:
 
 
 def test_its_shape_is_the_one_asked_for(tiny: Path) -> None:
-    config, shape = ModelConfig.read(tiny), SHAPES["tiny"]
+    config, shape = read_config(tiny), SHAPES["tiny"]
     assert (config.hidden_size, config.num_layers) == (shape.hidden_size, shape.num_layers)
     assert (config.num_heads, config.num_kv_heads) == (shape.num_heads, shape.num_kv_heads)
     assert (config.vocab_size, config.max_context) == (shape.vocab_size, shape.max_context)

@@ -1,0 +1,17 @@
+"""Mistral (model_type "mistral"): Llama whose tokens see a window of the latest tokens only."""
+
+from __future__ import annotations
+
+from services.worker.model_config import ModelConfig, ModelFiles
+from services.worker.models.llama import PLACEMENT, Decoder
+
+ARCHITECTURE = "MistralForCausalLM"
+
+
+def read_config(files: ModelFiles) -> ModelConfig:
+    """Its own key is sliding_window, for all layers: null for none, 4096 where it is left out."""
+    window = files.config.positive_or_none("sliding_window", default=4096)
+    return ModelConfig.of(files, windows=[window] * files.config.positive("num_hidden_layers"))
+
+
+__all__ = ["ARCHITECTURE", "PLACEMENT", "Decoder", "read_config"]
