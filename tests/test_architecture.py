@@ -67,7 +67,9 @@ def test_importing_octavo_imports_nothing_heavy(module: str) -> None:
         "services.worker.engine.step_plan",
         "services.worker.front.group",
         "services.worker.link",
+        "services.worker.memory_plan",
         "services.worker.model_config",
+        "services.worker.stored_tensors",
     ],
 )
 def test_only_a_rank_imports_torch(module: str) -> None:

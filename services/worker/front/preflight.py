@@ -1,23 +1,16 @@
-"""What can be known to fail before a rank starts: missing files, and memory that is not there.
-
-Sizes come from the headers of the safetensors files alone (8 bytes of length, little-endian, then
-JSON; https://huggingface.co/docs/safetensors): no tensor is read.
-"""
+"""What can be known to fail before a rank starts: missing files, and memory that is not there."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from octavo.errors import FailedPreconditionError, ResourceExhaustedError
 from octavo.fingerprint import TOKENIZER_FILES
+from services.worker.memory_plan import GIB, LoadedSizes, loaded_bytes
+from services.worker.stored_tensors import read_stored_tensors
 
-DEFAULT_MAX_KV_CACHE_BYTES = 1024**3
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-GIB = 1024**3
+DEFAULT_MAX_KV_CACHE_BYTES = GIB
 
-_BITS_OF_16 = ("BF16", "F16")
 _BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -55,27 +48,9 @@ def weight_bytes(folder: Path, *, dtype: str) -> int:
     The reference backend expands each FP8 weight to the type of the activations; 16-bit weights
     stay as they are unless float32 is asked for.
     """
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        for name, tensor in read_header(path).items():
-            if name != "__metadata__":
-                total += _loaded_bytes(path, name, tensor, dtype)
-    return total
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file. Raises FailedPreconditionError where it is malformed."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if not 2 <= size <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-            raise _missing(path, f"is no safetensors file: its header has {size} bytes")
-        try:
-            header = json.loads(file.read(size))
-        except (ValueError, RecursionError) as error:
-            raise _missing(path, f"is no safetensors file: {error}") from error
-    if not isinstance(header, dict):
-        raise _missing(path, "is no safetensors file: its header is no object")
-    return header
+    width = _BYTES_OF_DTYPE.get(dtype, 2)
+    sizes = LoadedSizes(fp8=width, half=width)
+    return sum(loaded_bytes(tensor, sizes) for tensor in read_stored_tensors(folder))
 
 
 def available_memory() -> int:
@@ -104,19 +79,6 @@ def _cgroup_memory(folder: Path) -> list[int]:
     cached = [line.split()[1] for line in statistics if line.startswith("inactive_file ")]
     reclaimable = sum(map(int, cached))
     return [max(0, int(limit) - int(used) + reclaimable)]
-
-
-def _loaded_bytes(path: Path, name: str, tensor: Any, dtype: str) -> int:
-    try:
-        begin, end = tensor["data_offsets"]
-        stored = int(end) - int(begin)
-        kind = str(tensor["dtype"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise _missing(path, f"has a malformed header at tensor {name}") from error
-    width = _BYTES_OF_DTYPE.get(dtype, 2)
-    if kind.startswith(("F8", "I8", "U8")):
-        return stored * width
-    return stored * width // 2 if kind in _BITS_OF_16 else stored
 
 
 def _gib(num_bytes: int) -> str:

@@ -18,7 +18,6 @@ import torch
 
 from services.worker.batch import Batch
 from services.worker.checkpoint.fp8 import choose_dialect
-from services.worker.checkpoint.placement import Placement
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.kernels import KVCache, choose_kernels
@@ -26,6 +25,7 @@ from services.worker.layers.parts import Parts
 from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
 from services.worker.models.paged import Decoder, PagedModel
 from services.worker.parallel.group import Group
+from services.worker.placement import Placement
 
 
 class Architecture(Protocol):

@@ -7,11 +7,8 @@ from token ids to logits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
-from services.worker.checkpoint.placement import Placement
 from services.worker.layers.attention import PagedAttention, StepContext
 from services.worker.layers.embedding import Embedding, Head
 from services.worker.layers.linear import Linear
@@ -19,21 +16,14 @@ from services.worker.layers.norm import RMSNorm
 from services.worker.layers.parts import Parts
 from services.worker.layers.rotary import RotaryTable
 from services.worker.model_config import ModelConfig, ModelFiles
+from services.worker.placement import DECODER_PLACEMENT
 
 ARCHITECTURE = "LlamaForCausalLM"
 
 ATTENTION_MATRICES = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 MLP_MATRICES = frozenset({"gate_proj", "up_proj", "down_proj"})
 
-PLACEMENT: Mapping[str, Placement] = {
-    "q_proj": "column",
-    "k_proj": "column",
-    "v_proj": "column",
-    "o_proj": "row",
-    "gate_proj": "column",
-    "up_proj": "column",
-    "down_proj": "row",
-}
+PLACEMENT = DECODER_PLACEMENT
 
 
 def read_config(files: ModelFiles) -> ModelConfig:

@@ -11,6 +11,7 @@ from octavo.errors import invalid_field
 from services.worker.batch import Batch
 from services.worker.kernels import Kernels, KVCache
 from services.worker.layers.attention import StepContext
+from services.worker.memory_plan import kv_bytes_per_token
 from services.worker.model_config import ModelConfig
 
 
@@ -39,9 +40,9 @@ class PagedModel:
         self._decoder = decoder
 
     def kv_bytes_per_block(self, block_tokens: int) -> int:
-        config = self.config
-        per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
-        return per_token * block_tokens * self.dtype.itemsize
+        element_bytes = self.dtype.itemsize
+        per_token = kv_bytes_per_token(self.config, num_devices=1, element_bytes=element_bytes)
+        return per_token * block_tokens
 
     def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> KVCache:
         limit = self._kernels.block_tokens_multiple

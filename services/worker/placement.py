@@ -7,11 +7,26 @@ be summed (all_reduce). `whole` gives every rank everything.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:  # what plans memory reads this without torch
+    import torch
 
 Placement = Literal["column", "row", "whole"]
+
+# Of the decoders that are named as Llama's is; what is not named here is whole.
+DECODER_PLACEMENT: Mapping[str, Placement] = {
+    "embed_tokens": "column",
+    "q_proj": "column",
+    "k_proj": "column",
+    "v_proj": "column",
+    "o_proj": "row",
+    "gate_proj": "column",
+    "up_proj": "column",
+    "down_proj": "row",
+    "lm_head": "column",
+}
 
 
 def rank_part(

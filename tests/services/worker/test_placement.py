@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.worker.checkpoint.placement import Placement, rank_part
+from services.worker.placement import Placement, rank_part
 
 MATRIX = torch.arange(12 * 8).view(12, 8)
 

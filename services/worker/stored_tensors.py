@@ -1,0 +1,66 @@
+"""What a folder's safetensors files hold, by their headers alone: no tensor is read.
+
+A file begins with the length of its header (8 bytes, little-endian), then the header, which is JSON
+(https://huggingface.co/docs/safetensors). checkpoint/reader.py checks all of it before it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octavo.errors import FailedPreconditionError
+
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTensor:
+    """One tensor; `dtype` is the format's name of it: BF16, F8_E4M3, I8."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    num_bytes: int
+
+
+def read_stored_tensors(folder: Path) -> list[StoredTensor]:
+    """All tensors of a folder. Raises FailedPreconditionError where a header is malformed."""
+    return [tensor for path in sorted(folder.glob("*.safetensors")) for tensor in _read_file(path)]
+
+
+def _read_file(path: Path) -> Iterator[StoredTensor]:
+    for name, entry in _read_header(path).items():
+        if name == "__metadata__":
+            continue
+        try:
+            begin, end = entry["data_offsets"]
+            yield StoredTensor(
+                name=name,
+                dtype=str(entry["dtype"]),
+                shape=tuple(int(size) for size in entry["shape"]),
+                num_bytes=int(end) - int(begin),
+            )
+        except (TypeError, KeyError, ValueError) as error:
+            raise _malformed(path, f"has a malformed header at tensor {name!r:.200}") from error
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if not 2 <= size <= min(_MAX_HEADER_BYTES, path.stat().st_size - 8):
+            raise _malformed(path, f"is no safetensors file: its header has {size} bytes")
+        try:
+            header = json.loads(file.read(size))
+        except (ValueError, RecursionError) as error:
+            raise _malformed(path, f"is no safetensors file: {error}") from error
+    if not isinstance(header, dict):
+        raise _malformed(path, "is no safetensors file: its header is no object")
+    return header
+
+
+def _malformed(path: Path, what: str) -> FailedPreconditionError:
+    return FailedPreconditionError(f"--model: {path} {what}.", reason="BAD_CHECKPOINT")
