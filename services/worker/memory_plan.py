@@ -111,9 +111,9 @@ def loaded_bytes(tensor: StoredTensor, sizes: LoadedSizes) -> int:
     """What the whole tensor takes once loaded."""
     if tensor.dtype.startswith(("F8", "I8", "U8")):
         return tensor.num_bytes * sizes.fp8
-    return (
-        tensor.num_bytes * sizes.half // 2 if tensor.dtype in ("BF16", "F16") else tensor.num_bytes
-    )
+    if tensor.dtype in ("BF16", "F16"):
+        return tensor.num_bytes * sizes.half // 2
+    return tensor.num_bytes
 
 
 def _rank_part(
@@ -123,7 +123,7 @@ def _rank_part(
     num_devices: int,
     placement: Mapping[str, Placement],
 ) -> int:
-    """`model.layers.3.mlp.up_proj.weight_scale` is dealt out as `up_proj` is, where it has sizes."""
+    """`layers.3.mlp.up_proj.weight_scale` is dealt out as `up_proj` is, where it has sizes."""
     matrix = tensor.name.rpartition(".")[0].rpartition(".")[2]
     how = placement.get(matrix, "whole")
     dim = 0 if how == "column" else 1

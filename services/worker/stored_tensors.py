@@ -1,7 +1,7 @@
 """What a folder's safetensors files hold, by their headers alone: no tensor is read.
 
-A file begins with the length of its header (8 bytes, little-endian), then the header, which is JSON
-(https://huggingface.co/docs/safetensors). checkpoint/reader.py checks all of it before it is loaded.
+A file begins with the length of its header (8 bytes, little-endian), then comes the header, JSON
+(https://huggingface.co/docs/safetensors). checkpoint/reader.py checks all of it before it loads.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 from services.worker.checkpoint.fp8 import UNQUANTISED, Dialect
+from services.worker.checkpoint.rank_part import rank_part
 from services.worker.checkpoint.reader import CheckpointReader, tensor_error
-from services.worker.placement import Placement, rank_part
+from services.worker.placement import Placement
 
 _IGNORED_SUFFIX = ".rotary_emb.inv_freq"  # written by old versions of transformers; computed here
 

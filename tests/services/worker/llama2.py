@@ -1,4 +1,4 @@
-"""The three sizes of Llama 2 as their config.json says them, and their checkpoints in FP8, unwritten.
+"""The three sizes of Llama 2 by their config.json, and the tensors of their FP8 checkpoints.
 
 Sizes and byte counts are those of the published checkpoints; the tensors are those of Friendli's
 dialect: I8 matrices with two scales each, everything else in F16.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.worker.placement import Placement, rank_part
+from services.worker.checkpoint.rank_part import rank_part
+from services.worker.placement import Placement
 
 MATRIX = torch.arange(12 * 8).view(12, 8)
 
