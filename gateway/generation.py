@@ -128,7 +128,11 @@ class Generation:
         finally:
             stream.close()
             num_tokens = (len(prepared.prompt_ids), stream.num_completion_tokens)
-            current_record().count_tokens(*num_tokens)
+            record = current_record()
+            record.count_tokens(*num_tokens)
+            record.note_times(
+                queue_ms=stream.timings.queue_ms, first_token_ms=stream.first_token_ms
+            )
             self._metrics.count_tokens(model.name, *num_tokens)
 
 

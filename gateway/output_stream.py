@@ -69,6 +69,16 @@ class OutputStream:
         """Counts the tokens of all outputs so far."""
         return sum(output.num_tokens for output in self._outputs)
 
+    @property
+    def timings(self) -> Timings:
+        """The worker's own times, or as far as they can be told from here."""
+        return self._timings or self._clock.timings()
+
+    @property
+    def first_token_ms(self) -> float:
+        """From arrival to the first token; 0 where none came."""
+        return self._clock.first_token_ms
+
     def opened(self, run: Run) -> None:
         """Takes the handle of the request that was submitted, and starts the deadline."""
         self._run = run
@@ -182,7 +192,7 @@ class OutputStream:
         self._end()
 
     def _end(self) -> None:
-        timings = self._timings or self._clock.timings()
+        timings = self.timings
         self.events.add(
             Usage(
                 num_prompt_tokens=len(self._plan.prompt_ids),
@@ -190,7 +200,7 @@ class OutputStream:
                 num_completion_tokens=self.num_completion_tokens,
                 queue_ms=timings.queue_ms,
                 prefill_ms=timings.prefill_ms,
-                first_token_ms=self._clock.first_token_ms,
+                first_token_ms=self.first_token_ms,
                 decode_ms=timings.decode_ms,
             )
         )

@@ -18,6 +18,11 @@ class RequestClock:
         self._last_token_at: float | None = None
 
     @property
+    def queue_ms(self) -> float:
+        """From submission until the worker scheduled it, or until now where it has not."""
+        return _ms(self._submitted_at, self._scheduled_at or time.monotonic())
+
+    @property
     def first_token_ms(self) -> float:
         """From arrival to the first token; 0 where none came."""
         return _ms(self._arrived_at, self._first_token_at)
@@ -33,7 +38,7 @@ class RequestClock:
     def timings(self) -> Timings:
         """The times as far as they can be told from here."""
         return Timings(
-            queue_ms=_ms(self._submitted_at, self._scheduled_at),
+            queue_ms=self.queue_ms,
             prefill_ms=_ms(self._scheduled_at, self._first_token_at),
             decode_ms=_ms(self._first_token_at, self._last_token_at),
         )

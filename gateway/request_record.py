@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
 
-from gateway.events import Event, Finished, FinishReason, Usage
+from gateway.events import Event, Finished, FinishReason
 from octavo.errors import InternalError, OctavoError, http_status
 
 _CANCELLED = 499
@@ -54,13 +54,17 @@ class RequestRecord:
             self._finish_reasons.append(event.reason.value)
             if event.reason is FinishReason.CANCELLED:
                 self.cancel()
-        elif isinstance(event, Usage):
-            self._times = {"queue_ms": event.queue_ms, "first_token_ms": event.first_token_ms}
 
     def count_tokens(self, prompt: int, completion: int) -> None:
         """Adds the tokens of one of its generations."""
         self._num_prompt_tokens += prompt
         self._num_completion_tokens += completion
+
+    def note_times(self, *, queue_ms: float, first_token_ms: float) -> None:
+        """The times of a generation that has ended, however it did; 0 where no token came."""
+        self._times = {"queue_ms": queue_ms}
+        if first_token_ms:
+            self._times["first_token_ms"] = first_token_ms
 
     def cancel(self) -> None:
         """It was ended before its end, for a cause that may still be told."""
@@ -101,10 +105,10 @@ class RequestRecord:
             "completion_tokens": self._num_completion_tokens,
             "finish": self._finish_reasons,
             "reason": self.reason,
-            **{name: round(ms, 1) for name, ms in self._times.items()},
         }
         known = {name: value for name, value in fields.items() if value not in ("", 0, [])}
-        return {**known, "ms": round(1_000 * self.seconds, 1)}
+        times = {**self._times, "ms": 1_000 * self.seconds}
+        return {**known, **{name: round(ms, 1) for name, ms in times.items()}}
 
 
 _current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)

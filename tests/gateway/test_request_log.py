@@ -96,8 +96,33 @@ async def test_a_cancelled_call_counts_the_tokens_that_it_was_given(
     (line,) = requests(lines)
     assert (line["outcome"], line["method"]) == ("cancelled", "StreamGenerate")
     assert line["completion_tokens"] > 0
+    assert line["ms"] >= line["first_token_ms"] >= line["queue_ms"] > 0
     assert sample(system, "generated_tokens_total", model="tiny") == line["completion_tokens"]
     assert sample(system, "errors_total", reason="CANCELLED") is None
+
+
+async def test_a_deadline_in_the_queue_leaves_the_time_that_was_waited(
+    system: System, lines: Lines
+) -> None:
+    system.worker.stepping.clear()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await system.stub.Generate(ask(), timeout=0.3)
+    await until(lambda: bool(requests(lines)))
+    (line,) = requests(lines)
+    assert line["ms"] >= line["queue_ms"] > 100
+    assert "first_token_ms" not in line
+
+
+async def test_a_lost_worker_leaves_the_times_so_far(system: System, lines: Lines) -> None:
+    call = system.stub.StreamGenerate(ask())
+    with pytest.raises(grpc.aio.AioRpcError):
+        async for response in call:
+            if response.delta.text:
+                await system.worker.kill()
+    await until(lambda: bool(requests(lines)))
+    (line,) = requests(lines)
+    assert (line["outcome"], line["reason"]) == ("failed", "WORKER_LOST")
+    assert line["ms"] >= line["first_token_ms"] >= line["queue_ms"] > 0
 
 
 async def test_a_failure_of_a_service_is_one_of_the_server_s(system: System, lines: Lines) -> None:
