@@ -166,25 +166,37 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="a checkpoint folder")
+    add("--model", type=Path, required=True, metavar="FOLDER", help="a checkpoint")
     add("--quick", action="store_true", help="under a minute, on a quiet machine")
-    add("--rounds", type=int, help="of each closed loop")
-    add("--device", default="auto", help="cpu, cuda or auto")
-    add("--grpc", metavar="HOST:PORT", help="a product that runs already")
-    add("--http", metavar="URL", help="its HTTP door")
-    add("--doors", nargs="+", choices=list(DOORS), default=list(DOORS))
-    add("--concurrency", type=int, nargs="+", default=[1, 8, 32])
-    add("--temperature", type=float, default=0.0)
-    add("--rate", type=float, help="requests a second of the open loops")
-    add("--rate-share", type=float, default=0.7, help="the same, of what the closed loop finished")
-    add("--cancelled-share", type=float, default=0.2, help="of the open loops' requests")
-    add("--first-token-limit-ms", type=float, default=2000.0, help="of a good request")
-    add("--inter-token-limit-ms", type=float, default=200.0, help="of a good request")
-    add("--others-limit", type=float, default=0.1, help="share of the machine in a quiet round")
-    add("--patience-s", type=float, default=0.0, help="longest wait for a quiet phase, each")
-    add("--output", type=Path, help="also write the result to this file")
+    add("--rounds", type=int, metavar="N", help="of each closed loop; 3, with --quick 1")
+    add("--device", default="auto", help="where the model runs: cpu, cuda or auto, the default")
+    add("--grpc", metavar="HOST:PORT", help="a product that runs already; absent: one is started")
+    add("--http", metavar="URL", help="its HTTP door; absent: that door is left out")
+    add("--doors", nargs="+", choices=list(DOORS), default=list(DOORS), help="all by default")
+    clients = "clients of the closed loops: 1 8 32 by default"
+    add("--concurrency", type=int, nargs="+", metavar="N", default=[1, 8, 32], help=clients)
+    add("--temperature", type=float, metavar="X", default=0.0, help="0, the default, is greedy")
+    rate = "requests a second of the open loops; absent: --rate-share"
+    add("--rate", type=float, metavar="X", help=rate)
+    rate = "the same, of what the closed loop finished (%(default)s)"
+    add("--rate-share", type=float, metavar="X", default=0.7, help=rate)
+    cancelled = "share of the open loops' requests that are cancelled (%(default)s)"
+    add("--cancelled-share", type=float, metavar="X", default=0.2, help=cancelled)
+    first = "a good request's first token comes within this (%(default)s)"
+    add("--first-token-limit-ms", type=float, metavar="MS", default=2000.0, help=first)
+    later = "its tokens take this on average (%(default)s)"
+    add("--inter-token-limit-ms", type=float, metavar="MS", default=200.0, help=later)
+    others = "share of the machine that others take in a quiet round (%(default)s)"
+    add("--others-limit", type=float, metavar="X", default=0.1, help=others)
+    patience = "longest wait for a quiet phase, each (%(default)s)"
+    add("--patience-s", type=float, metavar="S", default=0.0, help=patience)
+    add("--output", type=Path, metavar="FILE", help="also write the result to this file")
     return parser
 
 

@@ -151,6 +151,8 @@ class Model(Answer):
     owned_by: str
     max_model_len: int
     """Tokens that prompt and output may have together."""
+    vocabulary_size: int
+    """How many token ids it knows; 0 is the first."""
 
 
 class ModelList(Answer):

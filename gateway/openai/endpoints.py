@@ -119,11 +119,12 @@ def _envelope(request_id: str, card: ModelCard) -> Envelope:
 
 
 def _model_fields(card: ModelCard) -> dict[str, Any]:
-    """`max_model_len` is not OpenAI's; clients of other servers read it."""
+    """`max_model_len` is not OpenAI's; clients of other servers read it. The last one is ours."""
     return {
         "id": card.name,
         "object": "model",
         "created": card.created_at_s,
         "owned_by": _OWNER,
         "max_model_len": card.max_context_tokens,
+        "vocabulary_size": card.vocabulary_size,
     }

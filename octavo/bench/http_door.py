@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 
 from octavo.bench.sample import Sample
-from octavo.bench.target import Target
+from octavo.bench.target import ModelLimits, Target
 from octavo.bench.workload import Job
+from octavo.errors import FailedPreconditionError, UnavailableError, invalid_field
 
 _DATA = "data: "
 _DONE = "[DONE]"
@@ -49,6 +50,30 @@ async def open_http(target: Target) -> AsyncIterator[Http]:
         trust_env=False,  # no proxy between client and product
     ) as client:
         yield Http(client, target)
+
+
+def model_limits(url: str, *, timeout_s: float | None) -> ModelLimits:
+    """The limits of the only model that is served at `url`. Raises UnavailableError where nobody
+    answers, FailedPreconditionError where it is another kind of server.
+    """
+    try:
+        answer = httpx.get(f"{url}/v1/models", timeout=timeout_s, trust_env=False)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise invalid_field("http", url, "http://host:port") from None
+    except httpx.HTTPError as error:
+        raise UnavailableError(
+            f"No server answers at {url}: {error}", reason="NO_HTTP_SERVER"
+        ) from error
+    try:
+        (model,) = answer.json()["data"]
+        return ModelLimits(
+            vocabulary_size=model["vocabulary_size"], max_context_tokens=model["max_model_len"]
+        )
+    except (ValueError, LookupError, TypeError):
+        raise FailedPreconditionError(
+            f"{url} does not list one model of Octavo at /v1/models (status {answer.status_code}).",
+            reason="NO_MODEL",
+        ) from None
 
 
 async def _follow(response: httpx.Response, sample: Sample) -> None:

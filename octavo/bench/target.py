@@ -19,6 +19,14 @@ class Target:
     request_limit_s: float = 120.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelLimits:
+    """What the ids and the lengths of a load must keep to."""
+
+    vocabulary_size: int
+    max_context_tokens: int
+
+
 async def vocabulary_size(channel: grpc.aio.Channel) -> int:
     """How many ids the only model of the product has."""
     stub = generation_pb2_grpc.ModelServiceStub(channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from octavo.bench.doors import DOORS
 from octavo.bench.load import closed_loop, open_loop, poisson_arrivals
 from octavo.bench.sample import Sample
 from octavo.bench.summary import Limits, summarise
-from octavo.bench.target import Target
+from octavo.bench.target import ModelLimits, Target
 from octavo.bench.workload import Workload
 from octavo.cli.answer_output import print_json
 from octavo.cli.exit_status import FAILED, OK
 from octavo.cli.flag_groups import ServerFlags, with_flag_groups
 from octavo.client.addresses import full_address
-from octavo.errors import invalid_field
+from octavo.client.timeouts import chosen_timeout_s
+from octavo.errors import FailedPreconditionError, invalid_field
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -44,7 +46,10 @@ class LoadFlags:
 
     door: Annotated[DoorName, typer.Option(help="The way in.")] = DoorName.STREAM
     http: Annotated[
-        str | None, typer.Option(metavar="URL", help="The server's HTTP address, for --door http.")
+        str | None,
+        typer.Option(
+            metavar="URL", help="The server's HTTP address; --door http needs it and no other."
+        ),
     ] = None
     concurrency: Annotated[
         int, typer.Option(metavar="N", min=1, help="Clients with one request open each.")
@@ -74,7 +79,9 @@ class LoadFlags:
 @app.command()
 @with_flag_groups
 def bench(*, load: LoadFlags, server: ServerFlags) -> int:
-    """Sends random prompts of 5 to 400 ids, and says how fast and how evenly the answers came.
+    """Says how fast and how evenly a server answers under load.
+
+    Prompts are 5 to 400 random token ids; what the answers say is not looked at.
 
     \b
     Examples:
@@ -83,16 +90,13 @@ def bench(*, load: LoadFlags, server: ServerFlags) -> int:
       octavo bench --rate 5 --requests 100 --cancelled-share 0.2
       octavo bench --door http --http http://127.0.0.1:8000 --json
     """
-    if load.door is DoorName.HTTP and load.http is None:
-        raise invalid_field("http", None, "the server's http://host:port, with --door http")
     target = Target(
         grpc=full_address(server.address),
         http=load.http,
         temperature=load.temperature,
         request_limit_s=server.timeout,
     )
-    with octavo.Client(server.address, timeout=server.timeout, retries=0) as client:
-        workload = _workload(client.model(), load)
+    workload = _workload(_model_limits(load, server), load)
     samples = asyncio.run(_run(target, workload, load))
     limits = Limits(
         first_token_ms=load.first_token_limit_ms, inter_token_ms=load.inter_token_limit_ms
@@ -105,7 +109,28 @@ def bench(*, load: LoadFlags, server: ServerFlags) -> int:
     return FAILED if figures["errors"] else OK
 
 
-def _workload(model: octavo.Model, load: LoadFlags) -> Workload:
+def _model_limits(load: LoadFlags, server: ServerFlags) -> ModelLimits:
+    """Asked for through the door that is measured."""
+    if load.door is DoorName.HTTP:
+        return _model_limits_over_http(load.http, chosen_timeout_s(server.timeout, None))
+    with octavo.Client(server.address, timeout=server.timeout, retries=0) as client:
+        model = client.model()
+    return ModelLimits(
+        vocabulary_size=model.vocabulary_size, max_context_tokens=model.max_context_tokens
+    )
+
+
+def _model_limits_over_http(url: str | None, timeout_s: float | None) -> ModelLimits:
+    if url is None:
+        raise invalid_field("http", None, "the server's http://host:port, with --door http")
+    if importlib.util.find_spec("httpx") is None:
+        raise FailedPreconditionError("--door http needs more: pip install 'octavo[bench]'.")
+    from octavo.bench.http_door import model_limits  # noqa: PLC0415 - httpx is optional
+
+    return model_limits(url, timeout_s=timeout_s)
+
+
+def _workload(model: ModelLimits, load: LoadFlags) -> Workload:
     longest = min(_LONGEST_PROMPT, model.max_context_tokens - load.max_tokens)
     if longest < _SHORTEST_PROMPT:
         limit = f"at most {model.max_context_tokens - _SHORTEST_PROMPT} with this model"

@@ -31,6 +31,8 @@ def explanation(error: OctavoError) -> str:
     if error.reason == "UNREACHABLE":
         start = "octavo serve" if error.metadata.get("address") == DEFAULT_ADDRESS else "a server"
         return f"{text}. Start {start}, or name another with --address or OCTAVO_ADDRESS."
+    if error.reason == "NO_HTTP_SERVER":
+        return f"{text}. Start octavo serve, or name another with --http."
     if error.reason == "NO_METRICS":
         return f"{text}. --metrics-address or OCTAVO_METRICS_ADDRESS names another."
     if error.retry_delay_ms is not None:

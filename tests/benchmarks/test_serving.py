@@ -10,6 +10,15 @@ from pathlib import Path
 import pytest
 
 
+def test_its_help_says_what_it_measures_and_what_each_flag_is() -> None:
+    command = [sys.executable, "-m", "benchmarks.serving", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "\nThe running product under load" in text
+    _, _, options = text.partition("\noptions:\n")
+    for option in options.split("\n  -")[1:]:
+        assert len(option.split("  ")[-1].strip()) > 3, option
+
+
 @pytest.mark.slow
 def test_every_door_is_measured_beside_the_engine(
     checkpoints: Path, repository: Path, tmp_path: Path

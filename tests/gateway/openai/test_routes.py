@@ -14,6 +14,7 @@ MODEL_FIELDS = {
     "created": 1_700_000_000,
     "owned_by": "octavo",
     "max_model_len": 2048,
+    "vocabulary_size": 49152,
 }
 
 

@@ -24,6 +24,14 @@ def test_help_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFix
     assert "Exit statuses" in text
 
 
+def test_no_sentence_of_the_list_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    commands = [line for line in lines if line.split()[:1] and line.split()[0] in COMMANDS]
+    assert len(commands) == len(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("..") for line in commands)
+
+
 @pytest.mark.parametrize("command", ["chat", "complete", "models", "status", "bench", "completion"])
 def test_every_command_teaches_by_examples(
     command: str, capsys: pytest.CaptureFixture[str]
