@@ -16,7 +16,7 @@ class Target:
     grpc: str  # host:port
     http: str | None = None  # http://host:port
     temperature: float = 0.0
-    request_limit_s: float = 120.0
+    request_limit_s: float | None = 120.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

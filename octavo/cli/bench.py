@@ -94,7 +94,7 @@ def bench(*, load: LoadFlags, server: ServerFlags) -> int:
         grpc=full_address(server.address),
         http=load.http,
         temperature=load.temperature,
-        request_limit_s=server.timeout,
+        request_limit_s=chosen_timeout_s(server.timeout, None),
     )
     workload = _workload(_model_limits(load, server), load)
     samples = asyncio.run(_run(target, workload, load))

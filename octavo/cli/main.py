@@ -27,6 +27,11 @@ interrupted. OCTAVO_ADDRESS names the server for every command.
 class _Commands(TyperGroup):
     """Imports a command when it is asked for: `octavo --version` needs none of them."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Without typer's own flags for completion: `octavo completion` does it."""
+        own = ("install_completion", "show_completion")
+        return [parameter for parameter in super().get_params(ctx) if parameter.name not in own]
+
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 

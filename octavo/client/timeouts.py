@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from octavo.errors import invalid_field
 
@@ -12,6 +13,11 @@ def chosen_timeout_s(timeout: float | None, default: float | None) -> float | No
     chosen = default if timeout is None else timeout
     if chosen is None or chosen == math.inf:
         return None
-    if not chosen > 0:
-        raise invalid_field("timeout", chosen, "a number of seconds above 0, or math.inf")
+    if not _is_time(chosen):
+        limit = "a number of seconds above 0, or infinity for any time"
+        raise invalid_field("timeout", chosen, limit)
     return float(chosen)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0

@@ -30,7 +30,7 @@ def test_its_doors_are_those_of_the_library() -> None:
     assert [door.value for door in DoorName] == list(DOORS)
 
 
-@pytest.mark.parametrize("load", [["--concurrency", "3"], ["--rate", "500"]])
+@pytest.mark.parametrize("load", [["--concurrency", "3"], ["--rate", "500"], ["--timeout", "inf"]])
 def test_a_table_for_people(run: Run, talking: ScriptedServer, load: list[str]) -> None:
     done = run("bench", *FIVE, *load)
     assert done.status == 0, done.err

@@ -52,6 +52,7 @@ def offers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Offers:
 def test_bash_offers_commands_flags_and_choices(offers: Offers) -> None:
     assert offers("octavo ") == set(COMMANDS)
     assert offers("octavo co") == {"complete", "completion"}
+    assert offers("octavo --") == {"--version", "--help"}
     assert offers("octavo chat --te") == {"--temperature"}
     assert {"--address", "--json", "--stop", "--n"} <= offers("octavo complete x --")
     assert offers("octavo completion ") == {"bash", "zsh", "fish"}

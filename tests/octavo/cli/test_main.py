@@ -61,7 +61,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("models --timeout", "octavo models: option '--timeout' requires an argument"),
         ("complete", "octavo complete: missing argument 'PROMPT'"),
         ("models --address=http://a:1", 'octavo models: address is "http://a:1"'),
-        ("models --timeout=0", "octavo models: timeout is 0.0"),
+        ("models --timeout=0", "octavo models: timeout is 0.0; it must be a number of seconds"),
+        ("models --timeout=a", 'octavo models: --timeout is "a"; it must be a valid number\n'),
+        ("bench --door=x", "octavo bench: --door is \"x\"; it must be one of 'unary', 'stream'"),
+        ("bench --rate=0", 'octavo bench: --rate is "0"; it must be greater than or equal to 0.0'),
+        ("completion tcsh", 'octavo completion: shell is "tcsh"; it must be one of'),
+        ("--install-completion", "octavo: --install-completion is not a flag"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(

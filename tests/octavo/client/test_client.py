@@ -108,7 +108,7 @@ def test_a_timeout_is_of_the_call_or_of_the_client(
     harness = make_harness(timeout=30 if call else 0.2)
     with pytest.raises(DeadlineExceededError, match=r"timeout of 0\.2 s"):
         harness.client.generate("Hi", **call)
-    assert 0 < (server.timeouts_s[0] or math.inf) <= 0.2
+    assert 0 < (server.timeouts_s[0] or math.inf) <= 0.21  # the wire rounds up
     harness.until(lambda: server.num_open == 0)
 
 
@@ -117,9 +117,9 @@ def test_an_infinite_timeout_is_none(server: ScriptedServer, make_harness: MakeH
     assert server.timeouts_s == [None]
 
 
-@pytest.mark.parametrize("timeout", [0, -1, math.nan])
-def test_a_timeout_that_is_none_is_refused(client: Any, timeout: float) -> None:
-    with pytest.raises(InvalidArgumentError, match="timeout"):
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, "a", "1", True, [1.0], 1j])
+def test_a_timeout_that_is_none_is_refused(client: Any, timeout: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^timeout is .*; it must be a number of s"):
         client.generate("Hi", timeout=timeout)
 
 
