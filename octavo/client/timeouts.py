@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from typing import SupportsFloat
 
 from octavo.errors import invalid_field
 
@@ -20,4 +20,4 @@ def chosen_timeout_s(timeout: float | None, default: float | None) -> float | No
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
+    return not isinstance(value, bool) and isinstance(value, SupportsFloat) and float(value) > 0
