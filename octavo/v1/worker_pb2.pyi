@@ -942,6 +942,7 @@ class Load(_message.Message):
     KV_BLOCKS_USED_FIELD_NUMBER: _builtins.int
     KV_BLOCKS_TOTAL_FIELD_NUMBER: _builtins.int
     PREEMPTIONS_FIELD_NUMBER: _builtins.int
+    STEP_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     step: _builtins.int
     """Counts the steps of this generation of ranks."""
     running: _builtins.int
@@ -956,6 +957,8 @@ class Load(_message.Message):
     """Counts the KV blocks in all."""
     preemptions: _builtins.int
     """Counts the preemptions of this generation of ranks."""
+    step_prompt_tokens: _builtins.int
+    """Counts the prompt tokens that the step has computed."""
     def __init__(
         self,
         *,
@@ -966,10 +969,11 @@ class Load(_message.Message):
         kv_blocks_used: _builtins.int = ...,
         kv_blocks_total: _builtins.int = ...,
         preemptions: _builtins.int = ...,
+        step_prompt_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "preemptions", b"preemptions", "running", b"running", "step", b"step", "waiting", b"waiting", "waiting_prompt_tokens", b"waiting_prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "preemptions", b"preemptions", "running", b"running", "step", b"step", "step_prompt_tokens", b"step_prompt_tokens", "waiting", b"waiting", "waiting_prompt_tokens", b"waiting_prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

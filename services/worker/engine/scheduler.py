@@ -51,6 +51,7 @@ class Scheduler:
         self._num_submissions = 0
         self._num_steps = 0
         self._num_preemptions = 0
+        self._num_step_prompt_tokens = 0
         self._recent_queue_ms = 0.0
 
     @property
@@ -70,6 +71,7 @@ class Scheduler:
             num_used_blocks=allocator.num_used,
             num_blocks=allocator.num_blocks,
             num_preemptions=self._num_preemptions,
+            num_step_prompt_tokens=self._num_step_prompt_tokens,
         )
 
     # Requests come and go.
@@ -182,10 +184,13 @@ class Scheduler:
         """Decodes first, then chunks of prompts, until the step's tokens are spent."""
         budget = self.config.max_step_tokens
         scheduled = []
+        self._num_step_prompt_tokens = 0
         for sequence in sorted(self.running, key=lambda running: running.num_pending > 1):
             count = min(sequence.num_pending, budget)
             if count == 0:
                 break
+            if sequence.num_pending > 1:
+                self._num_step_prompt_tokens += count
             scheduled.append((sequence, next_chunk(sequence, count)))
             budget -= count
         return scheduled

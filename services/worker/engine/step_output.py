@@ -71,6 +71,7 @@ class Load:
     num_used_blocks: int
     num_blocks: int
     num_preemptions: int
+    num_step_prompt_tokens: int  # that the step has computed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

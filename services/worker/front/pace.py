@@ -10,15 +10,18 @@ _FIXED_SHARE = 0.5
 
 
 class Pace:
-    """Running means. A step takes the longer the more outputs it has; a line through its time with
-    few outputs and its mean time says how long. Outputs are told apart by the magnitude of the
-    limit that they were given.
+    """Running means. A step takes the longer the more outputs it has, and the more tokens of
+    prompts: a line through its time with few outputs and its mean time says the first, what it
+    takes beyond that line the second. Outputs are told apart by the magnitude of their limit.
     """
 
     def __init__(self) -> None:
-        self._step_s = 0.0  # 0: no step was seen yet
+        self.prompt_tokens_per_step = 0.0
+        self._step_s = 0.0  # without its prompts; 0: no step was seen yet
         self._outputs = 1.0  # in those steps
         self._few_s = 0.0  # a step with few outputs; 0: none was seen yet
+        self._prompts_s = 0.0  # what prompts took, and
+        self._prompt_tokens = 0.0  # their tokens, both fading
         self._output_tokens: dict[int | None, float] = {}
 
     @property
@@ -26,13 +29,32 @@ class Pace:
         """Seconds of a step with one output, None where that is not known."""
         return self._few_s or None
 
+    @property
+    def prompt_token_s(self) -> float:
+        """Seconds that a token of a prompt adds to its step."""
+        return self._prompts_s / self._prompt_tokens if self._prompt_tokens else 0.0
+
     def step_s(self, num_outputs: float) -> float:
-        """Seconds of a step with so many outputs; 0 where nothing is known."""
+        """Seconds of a step with so many outputs and no prompt; 0 where nothing is known."""
         fixed_s = min(self._few_s or _FIXED_SHARE * self._step_s, self._step_s)
         return fixed_s + (self._step_s - fixed_s) * num_outputs / self._outputs
 
-    def note_step(self, seconds: float, num_outputs: int) -> None:
-        """A step with so many outputs took this long."""
+    def note_step(self, seconds: float, num_outputs: int, num_prompt_tokens: int = 0) -> None:
+        """A step with so many outputs, and so many tokens of prompts, took this long."""
+        self.prompt_tokens_per_step += _STEP_WEIGHT * (
+            num_prompt_tokens - self.prompt_tokens_per_step
+        )
+        prompts_s = min(seconds, self.prompt_token_s * num_prompt_tokens)
+        if num_prompt_tokens:
+            self._note_prompts(max(0.0, seconds - self.step_s(num_outputs)), num_prompt_tokens)
+        if self._step_s or not num_prompt_tokens:  # else nothing tells the two apart
+            self._note_outputs(seconds - prompts_s, num_outputs)
+
+    def _note_prompts(self, seconds: float, num_tokens: int) -> None:
+        self._prompts_s += seconds - _STEP_WEIGHT * self._prompts_s
+        self._prompt_tokens += num_tokens - _STEP_WEIGHT * self._prompt_tokens
+
+    def _note_outputs(self, seconds: float, num_outputs: int) -> None:
         weight = _STEP_WEIGHT if self._step_s else 1.0
         self._step_s += weight * (seconds - self._step_s)
         self._outputs += weight * (max(1, num_outputs) - self._outputs)

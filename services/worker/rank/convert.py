@@ -84,6 +84,7 @@ def load_to_pb(load: Load) -> worker_pb2.Load:
         kv_blocks_used=load.num_used_blocks,
         kv_blocks_total=load.num_blocks,
         preemptions=load.num_preemptions,
+        step_prompt_tokens=load.num_step_prompt_tokens,
     )
 
 

@@ -36,6 +36,16 @@ SHAPES = {
         vocab_size=49_152,
         max_context=8192,
     ),
+    # 40 million weights: a model whose work outweighs the server's, and that two cores can run.
+    "small": ModelShape(
+        hidden_size=512,
+        intermediate_size=1408,
+        num_layers=12,
+        num_heads=8,
+        num_kv_heads=4,
+        vocab_size=4096,
+        max_context=2048,
+    ),
     # Half a million weights, for tests.
     "tiny": ModelShape(
         hidden_size=128,

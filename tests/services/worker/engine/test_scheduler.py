@@ -163,6 +163,9 @@ def test_load_counts_what_there_is() -> None:
     load = scheduler.load
     assert (load.step, load.num_running, load.num_waiting) == (1, 1, 1)
     assert (load.num_waiting_prompt_tokens, load.num_used_blocks, load.num_blocks) == (5, 2, 200)
+    assert load.num_step_prompt_tokens == 6
+    _step(scheduler)
+    assert scheduler.load.num_step_prompt_tokens == 0
 
 
 def test_a_higher_priority_takes_the_blocks_of_a_lower_one() -> None:

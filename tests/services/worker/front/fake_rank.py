@@ -84,6 +84,7 @@ class FakeEngine:
             num_used_blocks=len(self.kept),
             num_blocks=READY.kv_blocks,
             num_preemptions=0,
+            num_step_prompt_tokens=0,
         )
         return StepOutput(items=tuple(items), load=load)
 

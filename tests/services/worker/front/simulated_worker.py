@@ -18,7 +18,6 @@ LIMITS = Limits(
 # As the default model's on two cores: batches of 32 are not yet at the best tokens a second.
 STEP_S = 0.03
 ROW_S = 0.0015
-PROMPT_TOKEN_S = 0.0007
 
 
 @dataclass
@@ -49,15 +48,20 @@ class Outcome:
 class SimulatedWorker:
     """Decides as the engine does, in order of arrival. Without `admission` it takes everything."""
 
-    def __init__(self, *, admission: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, *, admission: bool = True, shortest_prompt: int = 5, prompt_token_s: float = 0.0007
+    ) -> None:
         self.now = 0.0
         self.slowness = 1.0  # of every step
         self.admission = Admission(LIMITS)
         self._has_admission = admission
         self._keys = itertools.count(1)
-        self._rng = random.Random(seed)
+        self._rng = random.Random(0)
+        self._shortest_prompt = shortest_prompt
+        self._prompt_token_s = prompt_token_s
         self._waiting: list[Job] = []
         self._running: list[Job] = []
+        self._num_prompt_tokens = 0  # of the last step
 
     def closed_loop(self, num_clients: int, seconds: float, deadline_s: float) -> Outcome:
         """Clients of which each has one request open at a time."""
@@ -94,7 +98,7 @@ class SimulatedWorker:
             at += self._rng.expovariate(rate)
 
     def _submit(self, deadline_s: float, outcome: Outcome) -> bool:
-        num_prompt_tokens = round(math.exp(self._rng.uniform(math.log(5), math.log(400))))
+        num_prompt_tokens = self._prompt_length()
         submit = worker_pb2.Submit(
             prompt_token_ids=[1] * num_prompt_tokens,
             max_tokens=64,
@@ -111,6 +115,10 @@ class SimulatedWorker:
         self._waiting.append(Job(key, submit, 64, self.now + deadline_s))
         return True
 
+    def _prompt_length(self) -> int:
+        shortest, longest = math.log(self._shortest_prompt), math.log(400)
+        return round(math.exp(self._rng.uniform(shortest, longest)))
+
     def _drain(self, outcome: Outcome) -> None:
         while self._num_open:
             self._step(outcome)
@@ -123,6 +131,7 @@ class SimulatedWorker:
         for job in self._run():
             self._report(job, response, outcome)
         response.load.running, response.load.waiting = len(self._running), len(self._waiting)
+        response.load.step_prompt_tokens = self._num_prompt_tokens
         self.admission.forecast.note_response(response, self.now)
 
     def _may_start(self) -> bool:
@@ -142,7 +151,9 @@ class SimulatedWorker:
             if job.num_pending == 0:
                 job.num_pending = 1
                 ready.append(job)
-        self.now += self.slowness * (STEP_S + ROW_S * rows + PROMPT_TOKEN_S * prompt_tokens)
+        self._num_prompt_tokens = prompt_tokens
+        seconds = STEP_S + ROW_S * rows + self._prompt_token_s * prompt_tokens
+        self.now += self.slowness * seconds
         return ready
 
     def _report(self, job: Job, response: worker_pb2.RunResponse, outcome: Outcome) -> None:

@@ -127,6 +127,14 @@ def test_overload_does_not_cost_what_could_finish(patience: float) -> None:
     assert overload.longest_queue <= LIMITS.max_waiting
 
 
+@pytest.mark.parametrize("patience", [1.3, 3.0])
+def test_prompts_that_take_most_of_the_time_are_counted(patience: float) -> None:
+    worker = SimulatedWorker(shortest_prompt=200, prompt_token_s=0.002)
+    goodput, overload = loads(worker, patience=patience, factor=3)
+    assert goodput >= 0.9
+    assert overload.num_expired < 0.05 * len(overload.ends_at)
+
+
 def test_without_it_nearly_nothing_finishes() -> None:
     goodput, overload = loads(SimulatedWorker(admission=False), patience=2.0, factor=3)
     assert goodput < 0.5

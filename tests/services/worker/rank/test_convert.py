@@ -26,6 +26,7 @@ LOAD = Load(
     num_used_blocks=5,
     num_blocks=6,
     num_preemptions=7,
+    num_step_prompt_tokens=8,
 )
 
 
@@ -167,6 +168,7 @@ def test_the_load_field_by_field() -> None:
         kv_blocks_used=5,
         kv_blocks_total=6,
         preemptions=7,
+        step_prompt_tokens=8,
     )
 
 

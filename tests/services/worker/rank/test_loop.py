@@ -21,6 +21,7 @@ LOAD = Load(
     num_used_blocks=0,
     num_blocks=1,
     num_preemptions=0,
+    num_step_prompt_tokens=0,
 )
 
 
