@@ -28,7 +28,11 @@ def tokenizer_command(
     commands: Commands, settings: ServeSettings, model: Path, ready_file: Path
 ) -> list[str]:
     """The tokenizer on a free port."""
-    return [*commands.tokenizer, *_inner(settings, model, ready_file)]
+    return [
+        *commands.tokenizer,
+        *_inner(settings, model, ready_file),
+        *settings.tokenizer_options,
+    ]
 
 
 def worker_command(

@@ -31,6 +31,9 @@ class ServeSettings(ProcessSettings):
         None, description="Folder of a checkpoint; without it, the default model."
     )
     model_name: str | None = Field(None, description="Name of the model; the folder's by default.")
+    chat_template: str | None = Field(
+        None, description="llama-2, or a file of Jinja; without it, the checkpoint's own."
+    )
     num_devices: int = Field(1, ge=1, description="Devices that share the model.")
     device: Literal["cpu", "cuda", "auto"] = Field("auto", description="Where the model runs.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
@@ -48,6 +51,11 @@ class ServeSettings(ProcessSettings):
         None, description="Folder for the services' logs; without it, one in ~/.local/state/octavo."
     )
     verbose: bool = Field(False, description="Show what the services log.")
+
+    @property
+    def tokenizer_options(self) -> list[str]:
+        """The flags that go on to the tokenizer as they are."""
+        return [] if self.chat_template is None else [f"--chat-template={self.chat_template}"]
 
     @property
     def worker_options(self) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.errors import InvalidArgumentError, invalid_field
+from services.tokenizer import llama2
 from services.tokenizer.backends import TokenizerBackend
 from services.tokenizer.template_runner import TemplateRunner
 from services.tokenizer.tokenizer_config import TokenizerConfig
@@ -15,7 +16,7 @@ from services.tokenizer.user_text import Structure, UserText
 
 # Tags of templates that may be ordinary text to the tokenizer: nothing then tells a user's from the
 # template's, so what users write must not hold them (the reference code of Llama 2 refuses too).
-_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>")
+_TAGS = (*llama2.TAGS, "<start_of_turn>", "<end_of_turn>")
 _TAG_SHAPE = re.compile(r"<\|[^|<>\s]{1,64}\|>")
 # Names that mean something to every template; arguments of a request may not replace them.
 _RESERVED = frozenset(
@@ -50,6 +51,7 @@ class ChatRenderer:
         self._structure = Structure(
             special=[*backend.special_ids], tags=sorted(written - backend.special_ids.keys())
         )
+        self._is_llama2 = set(self._structure.tags) >= llama2.TAGS
 
     async def render(
         self,
@@ -63,6 +65,8 @@ class ChatRenderer:
         for name in arguments:
             if name in _RESERVED or name.endswith("_token"):
                 raise invalid_field("chat.template_arguments", name, "a name of its own")
+        if self._is_llama2:
+            llama2.check_roles(messages, is_answered=add_generation_prompt)
         values = {**arguments, "messages": messages, "tools": tools or None}
         user_text: UserText = await self._in_thread(self._user_text, values)
         own = {**self._tokens, "add_generation_prompt": add_generation_prompt}

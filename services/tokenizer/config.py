@@ -28,6 +28,10 @@ class TokenizerSettings(ProcessSettings):
     )
     max_batch: int = Field(1_024, ge=1, description="Texts or id lists of one call.")
     max_decoders: int = Field(4_096, ge=1, description="Decoders that one stream may have open.")
+    chat_template: str = Field(
+        "auto",
+        description="auto: the folder's own, or Llama 2's for its chat models; llama-2; or a file.",
+    )
     template_time_limit_s: float = Field(
         2.0, gt=0, description="Seconds that a chat template may take."
     )

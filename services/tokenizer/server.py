@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from octavo.errors import FailedPreconditionError, InWords, invalid_field
@@ -23,6 +24,7 @@ from services.tokenizer.frame_stream import FrameStream
 from services.tokenizer.metrics import TokenizerMetrics
 from services.tokenizer.open_work import OpenWork
 from services.tokenizer.stream_decoder import check_ids
+from services.tokenizer.template_choice import choose_template
 from services.tokenizer.template_runner import TemplateRunner
 from services.tokenizer.tokenizer_config import TokenizerConfig
 
@@ -45,12 +47,15 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         self._num_decoders = 0
         self._open = OpenWork()
         self._backend = load_backend(settings.model, config)
+        template = choose_template(
+            settings.chat_template, config.chat_template, settings.model, self._backend
+        )
+        config = replace(config, chat_template=template)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="tokenizer")
         self._runner = _runner(config, settings)
         self._renderer: ChatRenderer | None = None
         if self._runner is not None:
             self._renderer = ChatRenderer(self._backend, config, self._runner, self._in_thread)
-        template = (config.chat_template or "").encode()
         self._description = pb.GetTokenizerResponse(
             fingerprint=tokenizer_fingerprint(settings.model),
             vocabulary_size=self._backend.vocabulary_size,
@@ -59,7 +64,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             unknown_token_id=self._backend.unknown_id,
             padding_token_id=self._backend.padding_id,
             special_token_ids=sorted(self._backend.special_ids.values()),
-            chat_template_hash=hashlib.sha256(template).hexdigest() if template else "",
+            chat_template_hash=hashlib.sha256(template.encode()).hexdigest() if template else "",
             backend=self._backend.name,
             max_text_bytes=settings.max_text_bytes,
             instance_id=secrets.token_hex(16),

@@ -112,9 +112,10 @@ def test_flags_reach_their_services(run: Run, tmp_path: Path) -> None:
     model.mkdir()
     (model / "config.json").write_text("{}")
     flags = ("--device=cpu", "--num-devices=2", "--max-context=64", f"--model={model}")
-    run.start_serving(*flags)
+    run.start_serving(*flags, "--chat-template=llama-2")
     worker, gateway = run.flags("worker"), run.flags("gateway")
     assert worker["model"] == run.flags("tokenizer")["model"] == str(model)
+    assert run.flags("tokenizer")["chat-template"] == "llama-2"
     assert worker["model-name"] == "checkpoint"
     assert (worker["device"], worker["num-devices"], worker["max-context"]) == ("cpu", "2", "64")
     assert "dtype" not in worker
