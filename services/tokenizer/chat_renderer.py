@@ -90,12 +90,14 @@ class ChatRenderer:
         if user_text.broken is not None:
             self._check_structure(marked, rendered[1])
         text = user_text.restored(marked)
-        if not user_text.has_marks:
+        if not user_text.has_marks and not self._is_llama2:
             return Rendered(ids=self._backend.encode_template(text), text=text)
         parts = [
             part if isinstance(part, int) else user_text.restored(part)
             for part in self._backend.split_template(marked)
         ]
+        if self._is_llama2:
+            return Rendered(ids=llama2.encode_turns(self._backend, parts), text=text)
         return Rendered(ids=self._backend.encode_parts(parts), text=text)
 
     def _check_structure(self, marked: str, broken: str | None) -> None:

@@ -58,6 +58,21 @@ def check_roles(messages: Sequence[Mapping[str, Any]], *, is_answered: bool) -> 
         raise invalid_field(f"chat.messages[{last}].role", messages[-1]["role"], limit)
 
 
+def encode_turns(backend: TokenizerBackend, parts: Sequence[str | int]) -> Sequence[int]:
+    """Special ids, and the texts between them, each with the space that a text begins with.
+
+    Some tokenizer.json of these models put that space before the first text alone: the reference
+    code knows no such thing.
+    """
+    ids: list[int] = []
+    for part in parts:
+        if isinstance(part, int):
+            ids.append(part)
+        elif part:
+            ids += backend.encode([part], add_special_tokens=False)[0].ids
+    return ids
+
+
 def is_chat_model(folder: Path, backend: TokenizerBackend) -> bool:
     """Whether the folder's model was trained on this format, for a folder that has no template.
 

@@ -69,6 +69,8 @@ class RopeConfig:
     @classmethod
     def read(cls, config: JsonFile) -> RopeConfig:
         """Raises InvalidArgumentError, naming the key, for a type that is not known."""
+        if config.values.get("partial_rotary_factor") not in (None, 1.0):
+            raise config.error("partial_rotary_factor", "1")
         key, rope = "rope_scaling", config.part("rope_scaling")
         if rope is None:
             key, rope = "rope_parameters", config.part("rope_parameters")
@@ -76,8 +78,8 @@ class RopeConfig:
             return cls(theta=config.number("rope_theta", default=10000.0))
         if any(isinstance(value, dict) for value in rope.values.values()):
             raise config.error(key, "one object for all layers")
-        if rope.values.get("partial_rotary_factor", 1.0) != 1.0:
-            raise config.error(key, "without partial_rotary_factor")
+        if rope.values.get("partial_rotary_factor") not in (None, 1.0):
+            raise rope.error("partial_rotary_factor", "1")
         kind = rope.values.get("rope_type", rope.values.get("type", "default"))
         if kind not in _TYPES:
             known = ", ".join(map(repr, _TYPES))

@@ -10,6 +10,8 @@ ARCHITECTURE = "MistralForCausalLM"
 
 def read_config(files: ModelFiles) -> ModelConfig:
     """Its own key is sliding_window, for all layers: null for none, 4096 where it is left out."""
+    if files.config.values.get("layer_types") is not None:
+        raise files.config.error("layer_types", "absent: Mistral has one window for all layers")
     window = files.config.positive_or_none("sliding_window", default=4096)
     return ModelConfig.of(files, windows=[window] * files.config.positive("num_hidden_layers"))
 

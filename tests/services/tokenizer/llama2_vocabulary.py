@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import Tokenizer, decoders, models, normalizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 SIZE = 32_000
 PIECES = {
@@ -95,13 +95,25 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def write_json(folder: Path, ids: dict[str, int], merges: Sequence[tuple[str, str]]) -> Path:
-    """Writes a tokenizer.json with Llama 2's pipeline, of any vocabulary of this kind."""
+def write_json(
+    folder: Path,
+    ids: dict[str, int],
+    merges: Sequence[tuple[str, str]],
+    *,
+    is_legacy: bool = True,
+) -> Path:
+    """Writes a tokenizer.json with Llama 2's pipeline, of any vocabulary of this kind.
+
+    One that is not legacy puts a space before the first text alone, not after special tokens.
+    """
     model = models.BPE(ids, list(merges), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
+    if is_legacy:
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),
@@ -120,7 +132,7 @@ def write_json(folder: Path, ids: dict[str, int], merges: Sequence[tuple[str, st
     return folder
 
 
-def write_excerpt_json(folder: Path) -> Path:
+def write_excerpt_json(folder: Path, *, is_legacy: bool = True) -> Path:
     """Writes tokenizer.json, and a tokenizer_config.json without a template."""
     ids = vocabulary()
     known = set(_LETTERS) | {"▁"}
@@ -129,4 +141,4 @@ def write_excerpt_json(folder: Path) -> Path:
         cut = next(n for n in range(1, len(piece)) if {piece[:n], piece[n:]} <= known)
         merges.append((piece[:cut], piece[cut:]))
         known.add(piece)
-    return write_json(folder, ids, merges)
+    return write_json(folder, ids, merges, is_legacy=is_legacy)

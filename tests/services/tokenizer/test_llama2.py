@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ Message = Mapping[str, str]
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "tokenizer.model": llama2_vocabulary.write_model,
     "tokenizer.json": llama2_vocabulary.write_excerpt_json,
+    "tokenizer.json, not legacy": partial(llama2_vocabulary.write_excerpt_json, is_legacy=False),
 }
 # What Hugging Face's files of the chat models have had since 2023-08.
 PUBLISHED_TEMPLATE = (

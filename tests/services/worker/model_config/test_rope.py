@@ -81,7 +81,11 @@ def test_yarn_lengthens_cos_and_sin(values: dict[str, float], length: float) -> 
             {"rope_scaling": LLAMA3 | {"rope_type": "llama3", "high_freq_factor": 1.0}},
             "rope_scaling.high_freq_factor",
         ),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "rope_parameters"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        (
+            {"rope_parameters": {"partial_rotary_factor": 0.5}},
+            "rope_parameters.partial_rotary_factor",
+        ),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "rope_parameters"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4, "rope_theta": 1}}, "rope_param"),
     ],

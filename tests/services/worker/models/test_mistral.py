@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import MistralConfig
 
+from octavo.errors import InvalidArgumentError
 from services.worker.models import load_model, read_config
 from tests.services.worker import tiny_llama
 from tests.services.worker.models.oracle import (
@@ -61,6 +62,15 @@ def test_fp8_weights_equal_transformers(tmp_path: Path, device: torch.device) ->
 def test_a_row_keeps_its_bits(tmp_path: Path, window: int) -> None:
     write_random(tmp_path, MistralConfig(**SHAPE, sliding_window=window))
     assert_row_invariant(load_model(tmp_path, device=CPU, dtype=torch.bfloat16), num_trials=1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("sliding_window", 0), ("layer_types", ["full_attention"] * 2)]
+)
+def test_what_cannot_be_run_is_refused_by_key(tmp_path: Path, key: str, value: object) -> None:
+    names = {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+    with pytest.raises(InvalidArgumentError, match=rf"^config\.json: {key} is "):
+        read_config(tiny_llama.write(tmp_path, **names | {key: value}))
 
 
 @pytest.mark.parametrize(
