@@ -6,6 +6,7 @@ import asyncio
 
 from gateway.app import run
 from gateway.config import GatewaySettings
+from octavo.environment import warn_of_unknown_variables
 from octavo.logs import configure_logs
 from octavo.settings import fail
 
@@ -16,6 +17,7 @@ def main() -> None:
     """Runs a gateway; exits 2 with one line where an address cannot be bound."""
     settings = GatewaySettings.load(prog=PROG)
     configure_logs("gateway", format=settings.log_format, level=settings.log_level)
+    warn_of_unknown_variables()
     try:
         asyncio.run(run(settings))
     except OSError as error:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_origin
 
-from pydantic import ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -44,6 +44,10 @@ class ProcessSettings(BaseSettings):
         nested_model_default_partial_update=False,
     )
 
+    config: Path | None = Field(
+        default=None, description="TOML file of settings; flags and environment win over it."
+    )
+
     @field_validator("*", mode="before")
     @classmethod
     def _split_lists(cls, value: Any, info: ValidationInfo) -> Any:
@@ -57,7 +61,7 @@ class ProcessSettings(BaseSettings):
     def load(cls, argv: Sequence[str] | None = None, *, prog: str) -> Self:
         """Reads flags, environment and file; ends the process with status 2 where one is wrong."""
         arguments = list(sys.argv[1:] if argv is None else argv)
-        config_path, arguments = _take_config(arguments, prog)
+        config_path = _config_path(arguments, prog)
         _refuse_unknown_flags(arguments, cls, prog)
         file_values = _read_file(config_path, cls, prog) if config_path else {}
         try:
@@ -94,24 +98,21 @@ def _flags(cls: type[ProcessSettings]) -> list[str]:
     return [f"--{name.replace('_', '-')}" for name in cls.model_fields]
 
 
-def _take_config(arguments: list[str], prog: str) -> tuple[Path | None, list[str]]:
-    """Takes `--config FILE` out of the flags: it says where settings are, and is none itself."""
-    rest: list[str] = []
+def _config_path(arguments: list[str], prog: str) -> Path | None:
+    """The value of `--config`, which is needed before the other flags are read."""
     path = os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     remaining = iter(arguments)
     for argument in remaining:
         name, equals, value = argument.partition("=")
-        if name != "--config":
-            rest.append(argument)
-            continue
-        path = value if equals else next(remaining, None)
-        if not path:
-            fail(prog, "--config needs the path of a TOML file")
-    return (Path(path) if path else None), rest
+        if name == "--config":
+            path = value if equals else next(remaining, None)
+            if not path:
+                fail(prog, "--config needs the path of a TOML file")
+    return Path(path) if path else None
 
 
 def _refuse_unknown_flags(arguments: list[str], cls: type[ProcessSettings], prog: str) -> None:
-    known = [*_flags(cls), "--config", "--help"]
+    known = [*_flags(cls), "--help"]
     negated = [f"--no-{flag[2:]}" for flag in known]
     for argument in arguments:
         flag = argument.partition("=")[0]
@@ -125,10 +126,11 @@ def _read_file(path: Path, cls: type[ProcessSettings], prog: str) -> dict[str, A
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         fail(prog, f"--config {path}: {error}")
+    known = [flag[2:] for flag in _flags(cls) if flag != "--config"]
     for key in values:
-        if key.replace("-", "_") not in cls.model_fields:
-            near = difflib.get_close_matches(f"--{key}", _flags(cls), n=1)
-            hint = f"; did you mean {near[0][2:]}?" if near else ""
+        if key.replace("_", "-") not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
             fail(prog, f"--config {path}: {key} is not a setting{hint}")
     return {key.replace("-", "_"): value for key, value in values.items()}
 

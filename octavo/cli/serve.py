@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from octavo.environment import unknown_variables
 from octavo.launcher.commands import Commands
 from octavo.launcher.errors import LaunchError
 from octavo.launcher.serve import serve
@@ -40,6 +42,8 @@ def serve_command(context: typer.Context) -> int:
 def run(argv: Sequence[str], commands: Commands | None = None) -> int:
     """Reads the flags and serves until a signal; the exit status."""
     settings = ServeSettings.load(argv, prog=PROGRAM)
+    for variable in unknown_variables(os.environ):
+        print(f"{PROGRAM}: unknown environment variable {variable}", file=sys.stderr)
     try:
         return serve(settings, commands)
     except LaunchError as error:

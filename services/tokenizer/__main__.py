@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from octavo.environment import warn_of_unknown_variables
 from octavo.errors import OctavoError
 from octavo.logs import configure_logs
 from octavo.metrics import MetricsServer
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 after a drain; exits with 2 and one line where the user can put it right."""
     settings = TokenizerSettings.load(argv, prog=PROGRAM)
     configure_logs("tokenizer", format=settings.log_format, level=settings.log_level)
+    warn_of_unknown_variables()
     try:
         asyncio.run(serve(settings))
     except (OctavoError, OSError) as error:

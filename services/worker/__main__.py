@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
+from octavo.environment import warn_of_unknown_variables
 from octavo.errors import OctavoError
 from octavo.logs import configure_logs
 from octavo.rpc.server import AddressInUseError
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 after a drain; 2 where the user can put it right; 1 where the ranks keep failing."""
     settings = WorkerSettings.load(argv, prog=PROGRAM)
     configure_logs("worker", format=settings.log_format, level=settings.log_level)
+    warn_of_unknown_variables()
     try:
         asyncio.run(serve(settings, _checked_kv_cache_bytes(settings)))
     except (OctavoError, AddressInUseError) as error:

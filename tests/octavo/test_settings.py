@@ -84,9 +84,15 @@ def test_a_typing_error_in_the_file_is_named(
     assert "http-port" in refused(capsys, "--config", str(path))
 
 
+def test_a_file_names_no_other_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "octavo.toml"
+    path.write_text('config = "other.toml"\n')
+    assert refused(capsys, "--config", str(path)).endswith("config is not a setting")
+
+
 def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         load("--help")
     assert exit_info.value.code == 0
     text = capsys.readouterr().out
-    assert all(flag in text for flag in ("--http-port", "--worker", "--reflection", "--model"))
+    assert all(flag in text for flag in ("--config", "--http-port", "--worker", "--model"))
