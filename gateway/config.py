@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -11,8 +10,7 @@ from octavo.admin_address import ADMIN_ADDRESS_HELP, AdminAddress
 from octavo.client.addresses import parse_target
 from octavo.logs import LogFormat, LogLevel
 from octavo.settings import ProcessSettings
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+from octavo.web_origin import WEB_ORIGIN_HELP, WebOrigins
 
 
 class GatewaySettings(ProcessSettings):
@@ -64,11 +62,7 @@ class GatewaySettings(ProcessSettings):
     drain_limit_s: float = Field(
         default=30.0, ge=0, description="Seconds that open requests have to finish after SIGTERM."
     )
-    cors_origin: list[str] = Field(
-        default=[],
-        description="Origin of web pages that may call the HTTP API, such as"
-        " https://chat.example.com; repeatable; * for any. Absent: none.",
-    )
+    cors_origin: WebOrigins = Field(default=[], description=WEB_ORIGIN_HELP)
     docs: bool = Field(default=True, description="Whether the HTTP API describes itself at /docs.")
     max_connection_age_s: float | None = Field(
         default=None,
@@ -91,12 +85,3 @@ class GatewaySettings(ProcessSettings):
         for address in addresses:
             parse_target(address)
         return addresses
-
-    @field_validator("cors_origin")
-    @classmethod
-    def _check_origins(cls, origins: list[str]) -> list[str]:
-        """An origin is compared as a whole: one with a path would never match."""
-        for origin in origins:
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not scheme://host or scheme://host:port")
-        return origins

@@ -59,6 +59,7 @@ def gateway_command(
         f"--http-port={settings.http_port}",
         f"--grpc-port={settings.grpc_port}",
         f"--metrics-port={settings.metrics_port}",
+        *settings.gateway_options,
         f"--tokenizer={tokenizer}",
         f"--worker={worker}",
         f"--drain-limit-s={settings.drain_limit_s}",

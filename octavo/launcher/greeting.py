@@ -61,10 +61,8 @@ def greeting(*, model: str, host: str, ports: dict[str, int], logs: str) -> str:
         http=_address(host, ports["http_port"]),
         grpc=grpc,
         command=_command(),
-        address="" if grpc == DEFAULT_ADDRESS else f" --address {grpc}",
-        metrics_address=""
-        if metrics == DEFAULT_METRICS_ADDRESS
-        else f" --metrics-address {metrics}",
+        address=_unless("--address", DEFAULT_ADDRESS, grpc),
+        metrics_address=_unless("--metrics-address", DEFAULT_METRICS_ADDRESS, metrics),
         metrics=metrics,
         http_body=shlex.quote(json.dumps(http_body)),
         grpc_body=shlex.quote(json.dumps(grpc_body)),

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from octavo.settings import ProcessSettings
+from octavo.web_origin import WEB_ORIGIN_HELP, WebOrigins
 
 PROGRAM = "octavo serve"
 _WORKER_OPTIONS = (
@@ -27,6 +28,8 @@ class ServeSettings(ProcessSettings):
     http_port: int = Field(8000, ge=0, le=65535, description="Port for HTTP; 0 takes a free one.")
     grpc_port: int = Field(8001, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8281, ge=0, le=65535, description="Port for /metrics; 0: any.")
+    cors_origin: WebOrigins = Field([], description=WEB_ORIGIN_HELP)
+    docs: bool = Field(True, description="Whether the HTTP API describes itself at /docs.")
     model: Path | None = Field(
         None, description="Folder of a checkpoint; without it, the default model."
     )
@@ -56,6 +59,12 @@ class ServeSettings(ProcessSettings):
     def tokenizer_options(self) -> list[str]:
         """The flags that go on to the tokenizer as they are."""
         return [] if self.chat_template is None else [f"--chat-template={self.chat_template}"]
+
+    @property
+    def gateway_options(self) -> list[str]:
+        """The flags of the HTTP API that go on to the gateway as they are."""
+        origins = [f"--cors-origin={origin}" for origin in self.cors_origin]
+        return origins if self.docs else [*origins, "--no-docs"]
 
     @property
     def worker_options(self) -> list[str]:

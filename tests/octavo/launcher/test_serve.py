@@ -111,8 +111,9 @@ def test_flags_reach_their_services(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "checkpoint"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    flags = ("--device=cpu", "--num-devices=2", "--max-context=64", f"--model={model}")
-    run.start_serving(*flags, "--chat-template=llama-2")
+    flags = ["--device=cpu", "--num-devices=2", "--max-context=64", f"--model={model}"]
+    flags += ["--chat-template=llama-2", "--cors-origin=http://a", "--no-docs"]
+    run.start_serving(*flags)
     worker, gateway = run.flags("worker"), run.flags("gateway")
     assert worker["model"] == run.flags("tokenizer")["model"] == str(model)
     assert run.flags("tokenizer")["chat-template"] == "llama-2"
@@ -120,12 +121,21 @@ def test_flags_reach_their_services(run: Run, tmp_path: Path) -> None:
     assert (worker["device"], worker["num-devices"], worker["max-context"]) == ("cpu", "2", "64")
     assert "dtype" not in worker
     assert worker["port"] == "0" and gateway["grpc-port"] == "0"
+    assert gateway["cors-origin"] == "http://a" and "no-docs" in gateway
     ports = {
         role: json.loads(next(tmp_path.rglob(f"{role}.ready.json")).read_text())["port"]
         for role in ("tokenizer", "worker")
     }
     assert gateway["tokenizer"] == f"127.0.0.1:{ports['tokenizer']}"
     assert gateway["worker"] == f"127.0.0.1:{ports['worker']}"
+
+
+def test_an_origin_that_is_none_is_refused_before_anything_starts(run: Run) -> None:
+    process = run.start("--cors-origin=a.example.com")
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert stderr.startswith("octavo serve: --cors-origin") and stderr.count("\n") == 1
+    assert run.journal == []
 
 
 @pytest.mark.parametrize("role", ROLES)
