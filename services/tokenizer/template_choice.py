@@ -38,6 +38,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise FailedPreconditionError(
-            f"--chat-template: {path}: {error}; it must be {AUTO}, {LLAMA_2} or a file.",
+            f"--chat-template is {path}; it must be {AUTO}, {LLAMA_2} or a file of text.",
             reason="BAD_TOKENIZER_FILE",
         ) from error

@@ -153,9 +153,9 @@ def _tile_batch(
     tiling: Tiling,
 ) -> TileBatch:
     device = tables.device
-    counts = _pair_counts(tiles)
+    counts, firsts = _pair_counts(tiles), [tile.first_key_tile for tile in tiles]
     pairs = [
-        (index, tiles[index].first_key_tile + turn)
+        (index, firsts[index] + turn)
         for turn, num_tiles in enumerate(counts)
         for index in range(num_tiles)
     ]
@@ -185,8 +185,8 @@ def _tile_batch(
 
 
 def _pair_counts(tiles: list[QueryTile]) -> tuple[int, ...]:
-    most = tiles[0].num_key_tiles
-    return tuple(sum(tile.num_key_tiles > index for tile in tiles) for index in range(most))
+    turns = [tile.num_key_tiles for tile in tiles]  # most first
+    return tuple(sum(num > turn for num in turns) for turn in range(turns[0]))
 
 
 def _ceiling(

@@ -270,5 +270,5 @@ def test_a_template_may_be_named(tmp_path: Path) -> None:
     (tmp_path / "a.jinja").write_text("a file's")
     assert chosen(folder, "llama-2") == llama2.CHAT_TEMPLATE
     assert chosen(folder, str(tmp_path / "a.jinja")) == "a file's"
-    with pytest.raises(FailedPreconditionError, match=r"--chat-template: .*b\.jinja"):
+    with pytest.raises(FailedPreconditionError, match=r"--chat-template is .*b\.jinja; it"):
         chosen(folder, str(tmp_path / "b.jinja"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from octavo.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from services.worker import models
 from services.worker.batch import Batch
 from services.worker.models import load_model
 from tests.services.worker import tiny_llama
@@ -96,6 +97,18 @@ def test_what_no_model_file_runs_is_refused_by_key(tmp_path: Path, key: str, val
     with pytest.raises(InvalidArgumentError, match=rf"^config\.json: {key} is ") as caught:
         load_model(tiny_llama.write(tmp_path, **{key: value}), device=CPU, dtype=None)
     assert caught.value.metadata == {"file": "config.json", "field": key}
+
+
+def test_another_architecture_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "llama9.py").write_text(
+        "from services.worker.models.llama import PLACEMENT, Decoder, read_config\n"
+        "ARCHITECTURE = 'Llama9ForCausalLM'\n"
+    )
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    monkeypatch.setattr(models, "_ARCHITECTURES", models._model_files())
+    names = {"model_type": "llama9", "architectures": ["Llama9ForCausalLM"]}
+    model = load_model(tiny_llama.write(tmp_path, **names), device=CPU, dtype=None)
+    assert model.config.model_type == "llama9"
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
