@@ -25,9 +25,10 @@ def check_against_model(request: GenerationRequest, model: ModelCard) -> None:
         check_prompt_length(request, len(request.token_ids), model)
     for field, ids in _lists_of_ids(request):
         check_token_ids(field, ids, model)
-    for token_id in request.sampling.logit_bias:
+    for token_id, bias in request.sampling.logit_bias.items():
         if not 0 <= token_id < model.vocabulary_size:
-            raise invalid_field("sampling.logit_bias", token_id, _token_id_limit(model))
+            limit = f"under {_token_id_limit(model)}"
+            raise invalid_field(f"sampling.logit_bias[{token_id}]", bias, limit)
     check_chat(request.chat, model)
 
 

@@ -1,6 +1,7 @@
 """The ASGI application: routes, and the layers around them.
 
-AccessLog > RequestId > Cors > LastResort > (Starlette: BodyLimit > exceptions as answers > route)
+AccessLog > RequestId > Cors > RequestIdCheck > LastResort > Starlette, in which
+BodyLimit > exceptions as answers > route
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gateway.openai.docs_endpoints import DocsEndpoints
 from gateway.openai.endpoints import Endpoints
 from gateway.openai.error_answers import EXCEPTION_HANDLERS, LastResort
 from gateway.openai.limits import HttpLimits
-from gateway.openai.request_id import RequestId
+from gateway.openai.request_id import RequestId, RequestIdCheck
 from gateway.openai.tokenize_endpoints import TokenizeEndpoints
 from gateway.request_log import RequestLog
 
@@ -48,7 +49,7 @@ def create_app(
     # A redirect to the path without its slash would be an answer without an error body.
     app.router.redirect_slashes = False
     request_log = request_log or RequestLog(GatewayMetrics())
-    safe = LastResort(app)
+    safe = RequestIdCheck(LastResort(app))
     shared = Cors(safe, cors_origins) if cors_origins else safe
     return AccessLog(RequestId(shared), request_log, app.routes)
 

@@ -16,6 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from gateway.openai.errors import ApiError, invalid, unsupported
 from gateway.openai.unknown_fields import UnknownFields
 
+# Their keys are no names of fields: an error shows them as indexes.
+_MAPPINGS = {"logit_bias"}
+
 Neutral = Mapping[str, Sequence[object]]
 Model = TypeVar("Model", bound="Body")
 
@@ -138,8 +141,8 @@ def _path(loc: Sequence[int | str]) -> str:
     """("messages", 2, "content", "<parts>", 0) as messages[2].content[0]."""
     path = ""
     for step in loc:
-        if isinstance(step, int):
-            path += f"[{step}]"
+        if isinstance(step, int) or path in _MAPPINGS:
+            path += f"[{str(step)[:60]}]"
         elif not step.startswith("<"):  # the tag of a union is ours, not the client's
             path += f".{step[:60]}" if path else step
     return path

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from gateway.accepted_fields import ACCEPTED
 from gateway.openai.body import Neutral, StrictModel
 from gateway.openai.errors import ApiError
-from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
+from gateway.openai.generation_body import UNSUPPORTED, GenerationBody
 from gateway.request import Chat, GenerationRequest, Message, OutputOptions, ToolCall
 from gateway.validation import MAX_MESSAGES
 
@@ -97,11 +97,11 @@ class ChatBody(GenerationBody):
 
     messages: Messages
     """The messages, oldest first."""
-    max_completion_tokens: Integer | None = None
+    max_completion_tokens: int | None = None
     """The newer name of max_tokens, which it wins over."""
     logprobs: bool | None = None
     """Whether the log probability of each token is sent."""
-    top_logprobs: Integer | None = None
+    top_logprobs: int | None = None
     """How many of the likeliest tokens are sent at each position, with logprobs."""
     chat_template_kwargs: dict[str, Any] | None = None
     """Extra variables of the chat template."""

@@ -11,7 +11,7 @@ from gateway.accepted_fields import MAX_OUTPUTS
 from gateway.field_checks import MAX_PROMPT_TOKENS, MAX_UINT32
 from gateway.openai.body import Neutral
 from gateway.openai.errors import ApiError, invalid, unsupported
-from gateway.openai.generation_body import UNSUPPORTED, GenerationBody, Integer
+from gateway.openai.generation_body import UNSUPPORTED, GenerationBody
 from gateway.openai.limits import MAX_PROMPTS
 from gateway.request import GenerationRequest, OutputOptions
 
@@ -62,7 +62,7 @@ class CompletionBody(GenerationBody):
     """A text, token ids, or a list of either."""
     echo: bool = False
     """Whether each output begins with its prompt."""
-    logprobs: Integer | None = None
+    logprobs: int | None = None
     """Sends log probabilities, with this many of the likeliest tokens at each position."""
     best_of: Annotated[int, Field(ge=1, le=MAX_OUTPUTS)] | None = None
     """1 or n: outputs are not ranked."""

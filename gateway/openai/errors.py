@@ -15,12 +15,14 @@ from octavo.errors import Code, OctavoError, http_status
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
 
-# By status, where one code says all that a client can act on; otherwise the reason is the code.
+# By reason where it has a name here, then by status; otherwise the reason is the code.
 _KIND_BY_STATUS = {429: "rate_limit_error"}
 _CODE_BY_STATUS = {429: "rate_limit_exceeded", 500: "internal_error", 503: "server_overloaded"}
 _CODE_BY_REASON = {
     "INVALID_FIELD": "invalid_value",
     "UNSUPPORTED_FIELD": "unsupported_parameter",
+    "DRAINING": "server_draining",
+    "DRAINED": "server_draining",
 }
 
 
@@ -66,7 +68,7 @@ def api_error(error: OctavoError, names: Mapping[str, str] | None = None) -> Api
         _message(error, field, param),
         kind=_kind(status),
         param=param,
-        code=_CODE_BY_STATUS.get(status) or _CODE_BY_REASON.get(error.reason, error.reason.lower()),
+        code=_code(error.reason, status),
         headers=_retry_headers(error.retry_delay_ms),
     )
 
@@ -97,6 +99,10 @@ def _message(error: OctavoError, field: str | None, param: str | None) -> str:
     if field and param and error.message.startswith(field):
         return param + error.message[len(field) :]
     return error.message
+
+
+def _code(reason: str, status: int) -> str:
+    return _CODE_BY_REASON.get(reason) or _CODE_BY_STATUS.get(status) or reason.lower()
 
 
 def _kind(status: int) -> str:

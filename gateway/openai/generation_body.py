@@ -29,8 +29,7 @@ def _texts(value: Any) -> Any:
 
 
 # Lists stop at their first wrong item: a million complaints would cost more than the request.
-Integer = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Integers = Annotated[list[Integer], Field(fail_fast=True)]
+Integers = Annotated[list[int], Field(fail_fast=True)]
 Texts = Annotated[list[str], Field(fail_fast=True)]
 _OneOrMoreTexts = (
     Annotated[str, Field(max_length=MAX_STOP_TEXT_BYTES)]
@@ -92,7 +91,7 @@ class GenerationBody(Body, abc.ABC):
     """Lowers a logit once its token was generated."""
     repetition_penalty: float | None = None
     """Divides positive and multiplies negative logits of tokens seen so far; 1 changes nothing."""
-    no_repeat_ngram: Integer | None = None
+    no_repeat_ngram: int | None = None
     """Forbids any run of this many tokens from appearing twice; 0 is off."""
     logit_bias: dict[str, float] = Field(
         default_factory=dict,
@@ -105,14 +104,14 @@ class GenerationBody(Body, abc.ABC):
     """The only token ids that may be generated; empty: all."""
     forced_token_ids: Integers = Field(default_factory=list)
     """Ids that every output begins with; they count as generated."""
-    seed: Integer | None = None
+    seed: int | None = None
     """Seeds the draws; absent: drawn anew."""
-    n: Integer | None = None
+    n: int | None = None
     """How many outputs to make of each prompt; absent: 1."""
 
-    max_tokens: Integer | None = None
+    max_tokens: int | None = None
     """How many tokens an output may have; absent: the rest of the context."""
-    min_tokens: Integer | None = None
+    min_tokens: int | None = None
     """How many tokens come before an output may stop."""
     stop: StopTexts = Field(default_factory=list)
     """Texts that end an output and are not part of it."""
@@ -126,10 +125,10 @@ class GenerationBody(Body, abc.ABC):
     """Whether the model's own end-of-sequence ids are ignored."""
     include_stop_str_in_output: bool | None = None
     """Whether the stop that matched is part of the output."""
-    time_limit_ms: Integer | None = None
+    time_limit_ms: int | None = None
     """Milliseconds from arrival to the last token; the text so far is then the answer."""
 
-    priority: Integer | None = None
+    priority: int | None = None
     """Higher goes first where the worker has to choose."""
     cache_salt: str | None = None
     """Prompts share cached blocks with others of the same salt only."""

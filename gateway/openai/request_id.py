@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.openai.error_answers import answer
-from gateway.openai.errors import ApiError, invalid
+from gateway.openai.errors import invalid
 from octavo.rpc.request_id import REQUEST_ID_KEY, bind_request_id
 
 HEADER = REQUEST_ID_KEY
@@ -20,7 +20,7 @@ _STATE = "request_id"
 
 
 class RequestId:
-    """ASGI middleware: takes the client's id or draws one; refuses what would not fit in a log."""
+    """ASGI middleware: takes the client's id, or draws one where it has none that fits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -30,8 +30,7 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get(HEADER)
-        fits = given is None or _PATTERN.fullmatch(given) is not None
-        request_id = given if given is not None and fits else uuid.uuid4().hex
+        request_id = given if given is not None and _fits(given) else uuid.uuid4().hex
         scope.setdefault("state", {})[_STATE] = request_id
 
         async def send_with_id(message: Message) -> None:
@@ -40,8 +39,19 @@ class RequestId:
             await send(message)
 
         bind_request_id(request_id)
-        app = self._app if fits else answer(_misfit(given))
-        await app(scope, receive, send_with_id)
+        await self._app(scope, receive, send_with_id)
+
+
+class RequestIdCheck:
+    """ASGI middleware: refuses what would not fit in a log, inside of Cors: pages can read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
+        app = self._app if given is None or _fits(given) else answer(invalid(HEADER, given, _LIMIT))
+        await app(scope, receive, send)
 
 
 def request_id_of(request: Request) -> str:
@@ -51,5 +61,5 @@ def request_id_of(request: Request) -> str:
     return request_id
 
 
-def _misfit(given: str | None) -> ApiError:
-    return invalid(HEADER, given, _LIMIT)
+def _fits(given: str) -> bool:
+    return _PATTERN.fullmatch(given) is not None

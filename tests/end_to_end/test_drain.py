@@ -94,14 +94,14 @@ def serving(address: str) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def assert_refused_at_once(product: Product) -> None:
-    """Over both doors, as unavailable."""
+def assert_refused_at_once(product: Product, code: str) -> None:
+    """Over both doors, as unavailable; over HTTP with this code."""
     began_at = time.monotonic()
     with pytest.raises(urllib.error.HTTPError) as http:
         post(product, {"prompt": "new", "max_tokens": 1})
     with http.value as answer:
         assert answer.code == 503
-        assert json.load(answer)["error"]["code"] == "server_overloaded"
+        assert json.load(answer)["error"]["code"] == code
         assert int(answer.headers["retry-after"]) >= 1
     with product.generation() as stub, pytest.raises(grpc.RpcError) as rpc:
         stub.Generate(pb.GenerateRequest(prompt="new"), timeout=10)
@@ -141,7 +141,8 @@ def test_open_streams_finish_and_new_ones_are_refused(product: Product, name: st
     service.process.send_signal(signal.SIGTERM)
     wait_until(lambda: product.health() == 503, "/health says 503", 5)
     wait_until(lambda: not serving(product.grpc), "grpc health says NOT_SERVING", 5)
-    assert_refused_at_once(product)
+    code = "server_draining" if name == "gateway" else "server_overloaded"
+    assert_refused_at_once(product, code)
     assert any(stream.thread.is_alive() for stream in streams)
     for stream in streams:
         stream.thread.join(30)

@@ -84,7 +84,7 @@ def refusal(asked: GenerationRequest, model: ModelCard = MODEL) -> InvalidArgume
         ),
         (request(sampling=Sampling(allowed_token_ids=[1, 2, 99])), "sampling.allowed_token_ids[2]"),
         (request(sampling=Sampling(forced_token_ids=[50])), "sampling.forced_token_ids[0]"),
-        (request(sampling=Sampling(logit_bias={1: 1.0, 50: 1.0})), "sampling.logit_bias"),
+        (request(sampling=Sampling(logit_bias={1: 1.0, 50: 1.0})), "sampling.logit_bias[50]"),
         (
             request(token_ids=[1] * 9, sampling=Sampling(forced_token_ids=[1] * 8)),
             "sampling.forced_token_ids",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,10 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.gateway.openai.checked_core import CheckedGeneration
 from tests.gateway.openai.conftest import LIMITS, door
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
 
 PATH = "/v1/chat/completions"
+
+
+@pytest.fixture
+async def checked() -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the door around a core that checks."""
+    transport = httpx.ASGITransport(door(CheckedGeneration()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+        yield client
 
 
 def assert_is_error(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -87,9 +97,9 @@ NO_NUMBERS += ["1" + "0" * 400]
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", NO_NUMBERS)
-async def test_what_is_no_number(http: httpx.AsyncClient, name: str, value: str) -> None:
+async def test_what_is_no_number(checked: httpx.AsyncClient, name: str, value: str) -> None:
     content = f'{{"messages":[{{"role":"user","content":"a"}}],"{name}":{value}}}'
-    error = assert_is_error(await http.post(PATH, content=content), 400)
+    error = assert_is_error(await checked.post(PATH, content=content), 400)
     assert error["param"] == name
     assert error["message"].startswith(f"{name} is ")
 
@@ -99,9 +109,58 @@ INTEGERS = ["top_k", "seed", "n", "max_tokens", "min_tokens", "time_limit_ms", "
 
 @pytest.mark.parametrize("name", INTEGERS)
 @pytest.mark.parametrize("value", ["1.5", "1e3", str(2**63), str(-(2**63) - 1), str(10**21)])
-async def test_what_is_no_integer(http: httpx.AsyncClient, name: str, value: str) -> None:
+async def test_what_is_no_integer(checked: httpx.AsyncClient, name: str, value: str) -> None:
     content = f'{{"messages":[{{"role":"user","content":"a"}}],"{name}":{value}}}'
-    assert assert_is_error(await http.post(PATH, content=content), 400)["param"] == name
+    assert assert_is_error(await checked.post(PATH, content=content), 400)["param"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("n", "a whole number from 1 to 32"),
+        ("max_tokens", "a whole number from 0 to 4294967295"),
+        ("max_completion_tokens", "a whole number from 0 to 4294967295"),
+        ("top_logprobs", "a whole number from 0 to 20"),
+        ("no_repeat_ngram", "a whole number from 0 to 64"),
+        ("priority", "a whole number from -2147483648 to 2147483647"),
+        ("seed", f"a whole number from {-(2**63)} to {2**63 - 1}"),
+    ],
+)
+@pytest.mark.parametrize("value", [2**63, 10**21, -(2**63) - 1])
+async def test_a_number_out_of_range_names_the_field_s_own_limit(
+    checked: httpx.AsyncClient, name: str, limit: str, value: int
+) -> None:
+    body = {"messages": [{"role": "user", "content": "a"}], name: value}
+    error = assert_is_error(await checked.post(PATH, json=body), 400)
+    assert error["message"] == f"{name} is {value}; it must be {limit}."
+
+
+@pytest.mark.parametrize("name", ["stop_token_ids", "allowed_token_ids", "forced_token_ids"])
+@pytest.mark.parametrize("value", [2**63, -1])
+async def test_an_id_out_of_range_names_the_model_s_own_limit(
+    checked: httpx.AsyncClient, name: str, value: int
+) -> None:
+    body = {"messages": [{"role": "user", "content": "a"}], name: [1, value]}
+    error = assert_is_error(await checked.post(PATH, json=body), 400)
+    assert error["message"].startswith(f"{name}[1] is {value}; it must be a token id from 0 to ")
+
+
+@pytest.mark.parametrize(
+    ("bias", "problem"),
+    [
+        ({"5": "a"}, 'logit_bias[5] is "a"; it must be a valid number'),
+        ({"5": 101}, "logit_bias[5] is 101.0; it must be a number from -100 to 100"),
+        ({"a": 1}, "logit_bias[a] is 1.0; it must be under a token id"),
+        ({str(2**32): 1}, f"logit_bias[{2**32}] is 1.0; it must be under a token id from 0 to "),
+    ],
+)
+async def test_a_bias_is_named_by_its_key(
+    checked: httpx.AsyncClient, bias: dict[str, Any], problem: str
+) -> None:
+    body = {"messages": [{"role": "user", "content": "a"}], "logit_bias": bias}
+    error = assert_is_error(await checked.post(PATH, json=body), 400)
+    assert error["message"].startswith(problem)
+    assert error["param"] == f"logit_bias[{next(iter(bias))}]"
 
 
 JSON = st.recursive(
@@ -117,7 +176,7 @@ FIELDS += ["model", "tools", "response_format", "chat_template_kwargs", "unheard
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
 async def test_any_fields_get_an_answer_or_a_named_refusal(fields: dict[str, Any]) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], **fields}
-    transport = httpx.ASGITransport(door(FakeGeneration()))
+    transport = httpx.ASGITransport(door(CheckedGeneration()))
     async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
         answer = await http.post(PATH, content=json.dumps(body))
     if answer.status_code == 200:

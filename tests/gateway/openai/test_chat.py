@@ -175,6 +175,18 @@ async def test_a_failure_mid_stream_is_the_last_event(
     assert "[DONE]" not in answer.text
 
 
+@pytest.mark.parametrize("reason", ["DRAINING", "DRAINED"])
+async def test_a_gateway_that_ends_says_so(
+    http: httpx.AsyncClient, generation: FakeGeneration, reason: str
+) -> None:
+    ends = UnavailableError("It ends.", reason=reason, retry_delay_ms=1_500)
+    generation.answer = lambda _: [ends]
+    answer = await http.post(PATH, json=body())
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "server_draining"
+    assert answer.headers["retry-after"] == "2"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("error", [InternalError("a secret"), ValueError("a secret")])
 async def test_what_broke_inside_stays_inside(

@@ -45,6 +45,16 @@ async def test_an_origin_that_is_named(allowed: str) -> None:
         assert "access-control-allow-credentials" not in answer.headers
 
 
+@pytest.mark.parametrize("request_id", ["a b", "x" * 129])
+async def test_a_page_can_read_that_its_request_id_is_refused(request_id: str) -> None:
+    async with client(ORIGIN) as http:
+        headers = {"origin": ORIGIN, "x-request-id": request_id}
+        answer = await http.get("/health", headers=headers)
+        assert assert_is_error(answer, 400)["param"] == "x-request-id"
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert answer.headers["x-request-id"] != request_id
+
+
 async def test_an_origin_that_is_not_named() -> None:
     async with client(ORIGIN) as http:
         headers = {"origin": f"{ORIGIN}.evil.example.com", **PREFLIGHT}
