@@ -8,9 +8,13 @@ import torch
 
 from services.worker.model_config import Llama3Scaling, ModelConfig, RopeConfig, YarnScaling
 
+# Positions whose angles are computed at once, always so many: the last bit of a cosine may depend
+# on where torch finds the element, and tables of all lengths shall agree.
+_PIECE = 128
+
 
 class RotaryTable:
-    """positions [T] -> cos and sin, each [T, 1, head_dim] float32.
+    """positions [T] -> cos and sin, each [T, 1, head_dim] float32, of the positions it covers.
 
     Angle i of position p is p * theta^(-2i / head_dim), for i < head_dim / 2 (Su et al. 2021,
     section 3.2.2), scaled as the configuration says, laid out for checkpoints in Hugging Face's
@@ -20,16 +24,28 @@ class RotaryTable:
     """
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        self._frequencies = frequencies(config.rope, config.head_dim)
         scaling = config.rope.scaling
-        length = scaling.length if isinstance(scaling, YarnScaling) else 1.0
-        positions = torch.arange(config.max_context, dtype=torch.float32)
-        angles = torch.outer(positions, frequencies(config.rope, config.head_dim))
-        cos, sin = angles.cos() * length, angles.sin() * length  # [max context, head_dim / 2]
-        self._cos = torch.cat((cos, cos), -1)[:, None].to(device)
-        self._sin = torch.cat((-sin, sin), -1)[:, None].to(device)
+        self._length = scaling.length if isinstance(scaling, YarnScaling) else 1.0
+        self._max_context = config.max_context
+        self._table = torch.empty(0, 2, config.head_dim // 2, device=device)  # cos and sin
+
+    def cover(self, num_positions: int) -> None:
+        """Computes the table up to there: contexts of a million tokens are stated, not reached."""
+        num_pieces = -(-min(num_positions, self._max_context) // _PIECE)
+        if num_pieces * _PIECE > self._table.shape[0]:
+            pieces = [self._piece(first * _PIECE) for first in range(num_pieces)]
+            self._table = torch.cat(pieces).to(self._table.device)
 
     def __call__(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._cos.index_select(0, positions), self._sin.index_select(0, positions)
+        cos, sin = self._table.index_select(0, positions).unbind(1)
+        return torch.cat((cos, cos), -1)[:, None], torch.cat((-sin, sin), -1)[:, None]
+
+    def _piece(self, first: int) -> torch.Tensor:
+        """[_PIECE, 2, head_dim / 2]."""
+        positions = torch.arange(first, first + _PIECE, dtype=torch.float32)
+        angles = torch.outer(positions, self._frequencies)
+        return torch.stack((angles.cos(), angles.sin()), 1) * self._length
 
 
 def frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:

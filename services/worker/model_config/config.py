@@ -11,6 +11,7 @@ from services.worker.model_config.json_file import JsonFile
 from services.worker.model_config.rope import RopeConfig, YarnScaling
 from services.worker.model_config.sampling import SamplingDefaults
 
+_MOST_LAYERS = 4096
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -28,6 +29,11 @@ class ModelFiles:
             config=JsonFile.read(folder / "config.json"),
             generation=JsonFile.read_optional(folder / "generation_config.json"),
         )
+
+    @property
+    def num_layers(self) -> int:
+        """num_hidden_layers, which keys of several architectures are about."""
+        return self.config.positive("num_hidden_layers", most=_MOST_LAYERS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +79,6 @@ class ModelConfig:
             raise config.error("hidden_act", "'silu'")
         hidden_size = config.positive("hidden_size")
         num_heads = config.positive("num_attention_heads")
-        num_layers = config.positive("num_hidden_layers")
         rope = RopeConfig.read(config)
         max_context = _max_context(config, rope)
         result = cls(
@@ -81,7 +86,7 @@ class ModelConfig:
             vocab_size=config.positive("vocab_size"),
             hidden_size=hidden_size,
             intermediate_size=config.positive("intermediate_size"),
-            num_layers=num_layers,
+            num_layers=files.num_layers,
             num_heads=num_heads,
             num_kv_heads=config.positive("num_key_value_heads", default=num_heads),
             head_dim=config.positive(
@@ -98,7 +103,7 @@ class ModelConfig:
             biases=biases,
             windows=tuple(
                 None if window is None or window >= max_context else window
-                for window in windows or [None] * num_layers
+                for window in windows or [None] * files.num_layers
             ),
             quantization=_quantization(config),
         )

@@ -62,13 +62,13 @@ class JsonFile:
             raise self.error(key, "an object or null")
         return JsonFile(self.name, value, f"{self.prefix}{key}.")
 
-    def positive(self, key: str, default: int | None = None) -> int:
+    def positive(self, key: str, default: int | None = None, *, most: int = 2**31 - 1) -> int:
         """A whole number above 0; `default` where the file says nothing, if there is one."""
         value = self.values.get(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise self.error(key, "a positive whole number")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+            raise self.error(key, f"a positive whole number, at most {most}")
         return value
 
     def positive_or_none(self, key: str, default: int | None = None) -> int | None:

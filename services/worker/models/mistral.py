@@ -13,7 +13,7 @@ def read_config(files: ModelFiles) -> ModelConfig:
     if files.config.values.get("layer_types") is not None:
         raise files.config.error("layer_types", "absent: Mistral has one window for all layers")
     window = files.config.positive_or_none("sliding_window", default=4096)
-    return ModelConfig.of(files, windows=[window] * files.config.positive("num_hidden_layers"))
+    return ModelConfig.of(files, windows=[window] * files.num_layers)
 
 
 __all__ = ["ARCHITECTURE", "PLACEMENT", "Decoder", "read_config"]

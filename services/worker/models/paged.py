@@ -11,6 +11,7 @@ from octavo.errors import invalid_field
 from services.worker.batch import Batch
 from services.worker.kernels import Kernels, KVCache
 from services.worker.layers.attention import StepContext
+from services.worker.layers.rotary import RotaryTable
 from services.worker.memory_plan import kv_bytes_per_token
 from services.worker.model_config import ModelConfig
 
@@ -18,8 +19,9 @@ from services.worker.model_config import ModelConfig
 class Decoder(Protocol):
     """What a model file's Decoder offers."""
 
-    def rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The cos and sin of the rows."""
+    @property
+    def rotary(self) -> RotaryTable:
+        """The cos and sin of positions."""
 
     def __call__(
         self, token_ids: torch.Tensor, step: StepContext, logit_rows: torch.Tensor
@@ -57,6 +59,7 @@ class PagedModel:
             block_tokens,
             config.head_dim,
         )
+        self._decoder.rotary.cover(num_blocks * block_tokens)
         # Zeros: the system gives out the pages when they are first written.
         return KVCache(storage=torch.zeros(shape, dtype=self.dtype, device=self._kernels.device))
 

@@ -18,9 +18,7 @@ ARCHITECTURE = "Qwen3ForCausalLM"
 def read_config(files: ModelFiles) -> ModelConfig:
     """attention_bias, the keys of layer_windows, and heads of 128 where head_dim is left out."""
     biases = ATTENTION_MATRICES if files.config.flag("attention_bias") else frozenset()
-    return ModelConfig.of(
-        files, biases=biases, windows=layer_windows(files.config), default_head_dim=128
-    )
+    return ModelConfig.of(files, biases=biases, windows=layer_windows(files), default_head_dim=128)
 
 
 class SelfAttention(llama.SelfAttention):

@@ -86,6 +86,7 @@ def test_sampling_defaults_need_do_sample(
         ("hidden_size", True),
         ("hidden_size", 2**40),
         ("num_hidden_layers", 2.5),
+        ("num_hidden_layers", 2**31 - 1),
         ("num_key_value_heads", 4),
         ("head_dim", 15),
         ("rms_norm_eps", 0),

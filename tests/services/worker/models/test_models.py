@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import torch
 from octavo.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from services.worker import models
 from services.worker.batch import Batch
-from services.worker.models import load_model
+from services.worker.models import load_model, read_config
 from tests.services.worker import tiny_llama
 
 CPU = torch.device("cpu")
@@ -97,6 +99,41 @@ def test_what_no_model_file_runs_is_refused_by_key(tmp_path: Path, key: str, val
     with pytest.raises(InvalidArgumentError, match=rf"^config\.json: {key} is ") as caught:
         load_model(tiny_llama.write(tmp_path, **{key: value}), device=CPU, dtype=None)
     assert caught.value.metadata == {"file": "config.json", "field": key}
+
+
+KEYS = [
+    *tiny_llama.CONFIG,
+    *("rope_scaling", "rope_parameters", "partial_rotary_factor", "layer_types", "dtype"),
+    *("sliding_window", "use_sliding_window", "max_window_layers", "attention_bias", "mlp_bias"),
+    *("quantization_config", "use_fp8_e4m3"),
+]
+JUNK: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    2**80,
+    float("inf"),
+    "x",
+    [],
+    {},
+    [{}],
+    [[]],
+    {"type": "yarn"},
+]
+JUNK += [{"type": "yarn", "factor": 1e29}, {"rope_type": [], "rope_theta": {}}, {"type": "llama3"}]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
+def test_no_value_of_a_key_does_worse_than_a_refusal(tmp_path: Path, model_type: str) -> None:
+    base = tiny_llama.CONFIG | {"model_type": model_type, "architectures": None}
+    for key in KEYS:
+        for value in JUNK:
+            config = base | {"use_sliding_window": True} | {key: value}
+            (tmp_path / "config.json").write_text(json.dumps(config))
+            with contextlib.suppress(InvalidArgumentError):
+                assert read_config(tmp_path).max_context > 0
 
 
 def test_another_architecture_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
