@@ -28,8 +28,28 @@ class StoredTensor:
 
 
 def read_stored_tensors(folder: Path) -> list[StoredTensor]:
-    """All tensors of a folder. Raises FailedPreconditionError where a header is malformed."""
-    return [tensor for path in sorted(folder.glob("*.safetensors")) for tensor in _read_file(path)]
+    """The tensors of the files that would be loaded: those of the index, else model.safetensors.
+
+    Others may lie beside them, with the same weights under other names (consolidated.safetensors).
+    Raises FailedPreconditionError where the index or a header is malformed.
+    """
+    return [tensor for path in _files(folder) for tensor in _read_file(path)]
+
+
+def _files(folder: Path) -> list[Path]:
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        return [path for name in _indexed(index) if (path := folder / name).is_file()]
+    return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+
+
+def _indexed(index: Path) -> list[str]:
+    """The files beside the index that it names; what else it says is for the loader to refuse."""
+    try:
+        names = list(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise _malformed(index, "is not JSON with a weight_map object") from error
+    return sorted({name for name in names if isinstance(name, str) and Path(name).name == name})
 
 
 def _read_file(path: Path) -> Iterator[StoredTensor]:

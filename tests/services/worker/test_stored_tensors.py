@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from octavo.errors import FailedPreconditionError
 from services.worker.checkpoint.reader import CheckpointReader
@@ -20,6 +24,32 @@ def test_all_files_of_a_folder_are_read(tmp_path: Path) -> None:
     for name, tensor in found.items():
         assert (tensor.shape, tensor.num_bytes) == (expected[name].shape, expected[name].num_bytes)
         assert tensor.dtype == "BF16"
+
+
+@pytest.mark.parametrize("write", [tiny_llama.write, tiny_llama.write_sharded])
+def test_files_that_are_not_loaded_do_not_count(
+    tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    folder = write(tmp_path)
+    before = read_stored_tensors(folder)
+    save_file({"tok_embeddings.weight": torch.ones(96, 48)}, folder / "consolidated.safetensors")
+    assert read_stored_tensors(folder) == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": [1]}', "[" * 100_000])
+def test_a_malformed_index_is_named(tmp_path: Path, content: str) -> None:
+    (tiny_llama.write_sharded(tmp_path) / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(FailedPreconditionError, match=r"model\.safetensors\.index\.json is not"):
+        read_stored_tensors(tmp_path)
+
+
+def test_an_index_leads_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tiny_llama.write(folder) / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    weight_map = {"a": "../outside.safetensors", "b": [], "c": "missing.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert read_stored_tensors(folder) == []
 
 
 def test_what_has_no_shape_is_named(tmp_path: Path) -> None:
