@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gateway.answer_size import MAX_TOKENS_HELD
+from gateway.certain_size import check_certain_size
 from gateway.model_card import ModelCard
 from gateway.request import Chat, GenerationRequest
 from gateway.validation import check_input_bytes, is_absent
@@ -47,7 +48,9 @@ def check_token_ids(field: str, ids: Sequence[int], model: ModelCard) -> None:
 
 
 def check_prompt_length(request: GenerationRequest, num_tokens: int, model: ModelCard) -> None:
-    """The prompt must leave room for one token, and for those that are forced."""
+    """The prompt must leave room for one token, and for those that are forced; what comes must fit
+    into its answer.
+    """
     field = input_field(request)
     limit = model.max_context_tokens - 1
     if num_tokens > limit:
@@ -59,6 +62,7 @@ def check_prompt_length(request: GenerationRequest, num_tokens: int, model: Mode
     if (num_forced := len(request.sampling.forced_token_ids)) > room:
         limit_text = f"at most {room} ids, the rest of the context"
         raise invalid_field("sampling.forced_token_ids", InWords(f"{num_forced} ids"), limit_text)
+    check_certain_size(request, num_tokens, model)
 
 
 def input_field(request: GenerationRequest) -> str:

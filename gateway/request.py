@@ -119,7 +119,7 @@ class GenerationRequest:
     """One generation. Exactly one of prompt, token_ids and chat is set.
 
     `deadline_at` is on time.monotonic(): the client's own deadline, None where it has none.
-    `arrived_at` likewise: time limits count from it.
+    `arrived_at` likewise: time limits count from it. `sent_at_once`: the answer is one message.
     """
 
     request_id: str
@@ -135,6 +135,7 @@ class GenerationRequest:
     priority: int | None = None
     cache_salt: str | None = None
     deadline_at: float | None = None
+    sent_at_once: bool = False
 
     def remaining_s(self) -> float | None:
         """What remains until the deadline, 0 where it has passed, None where there is none."""

@@ -15,7 +15,7 @@ from gateway.request import Chat, GenerationRequest, Message
 from octavo.errors import InvalidArgumentError, InWords, invalid_field, unsupported_field
 
 MAX_MESSAGES = 4_096
-_NOT_FROM_THE_CLIENT = {"arrived_at", "deadline_at"}
+_NOT_FROM_THE_CLIENT = {"arrived_at", "deadline_at", "sent_at_once"}
 
 
 def check_request(request: GenerationRequest, *, max_prompt_bytes: int) -> None:

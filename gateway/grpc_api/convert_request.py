@@ -24,13 +24,15 @@ def generation_request_from_pb(
     request_id: str,
     arrived_at: float,
     deadline_at: float | None,
+    sent_at_once: bool = False,
 ) -> domain.GenerationRequest:
-    """`message` with the id, arrival and deadline that the call gave it."""
+    """`message` with the id, arrival and deadline that the call gave it, and how it is answered."""
     given = message.WhichOneof("input")
     return domain.GenerationRequest(
         request_id=request_id,
         arrived_at=arrived_at,
         deadline_at=deadline_at,
+        sent_at_once=sent_at_once,
         model=_given(message, "model"),
         prompt=message.prompt if given == "prompt" else None,
         token_ids=message.token_ids.ids if given == "token_ids" else None,

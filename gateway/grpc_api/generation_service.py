@@ -44,7 +44,8 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Generates everything and answers once."""
         answer = GenerateAnswer()
-        async with aclosing(self._generation.generate(_request_of(request, context))) as events:
+        asked = _request_of(request, context, sent_at_once=True)
+        async with aclosing(self._generation.generate(asked)) as events:
             async for event in events:
                 answer.add(event)
         return answer.to_pb()
@@ -101,7 +102,9 @@ class GenerationService(generation_pb2_grpc.GenerationServiceServicer):
         return pb.DetokenizeResponse(text=text)
 
 
-def _request_of(message: pb.GenerateRequest, context: Context) -> GenerationRequest:
+def _request_of(
+    message: pb.GenerateRequest, context: Context, *, sent_at_once: bool = False
+) -> GenerationRequest:
     call = Call.of(context)
     own_id = message.request_id if message.HasField("request_id") else call.request_id
     return generation_request_from_pb(
@@ -109,6 +112,7 @@ def _request_of(message: pb.GenerateRequest, context: Context) -> GenerationRequ
         request_id=new_request_id() if own_id is None else own_id,
         arrived_at=call.arrived_at,
         deadline_at=call.deadline_at,
+        sent_at_once=sent_at_once,
     )
 
 

@@ -132,6 +132,7 @@ class ChatBody(GenerationBody):
             output=self.output(),
             priority=self.priority,
             cache_salt=self.cache_salt,
+            sent_at_once=not self.stream,
         )
 
 

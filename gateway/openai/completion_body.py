@@ -123,4 +123,5 @@ class CompletionBody(GenerationBody):
             output=self.output(),
             priority=self.priority,
             cache_salt=self.cache_salt,
+            sent_at_once=not self.stream,
         )

@@ -125,6 +125,26 @@ async def test_errors_are_statuses_with_details(system: System) -> None:
         assert error.retry_delay_ms == 250
 
 
+async def test_an_answer_that_cannot_fit_is_refused_before_the_worker_makes_it(
+    system: System,
+) -> None:
+    asked = pb.GenerateRequest(
+        prompt="hi",
+        sampling=pb.SamplingParameters(n=32),
+        stopping=pb.StoppingParameters(max_tokens=1_000, ignore_eos=True),
+        output=pb.OutputOptions(logprobs=True, top_logprobs=20),
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await system.stub.Generate(asked)
+    error = error_from_rpc(raised.value)
+    assert (error.reason, error.metadata["field"]) == ("INVALID_FIELD", "stopping.max_tokens")
+    assert error.metadata["value"] == "1000"
+    assert not system.worker.submits
+    call = system.stub.StreamGenerate(asked)
+    assert isinstance(await call.read(), pb.StreamGenerateResponse)
+    call.cancel()
+
+
 async def test_too_many_requests_are_refused_at_once(system: System) -> None:
     calls = [system.stub.StreamGenerate(ask()) for _ in range(64)]
     await asyncio.gather(*(call.read() for call in calls))

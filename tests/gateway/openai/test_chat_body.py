@@ -82,6 +82,15 @@ async def test_every_field_arrives(http: httpx.AsyncClient, generation: FakeGene
     assert (request.priority, request.cache_salt) == (-1, "s")
 
 
+@pytest.mark.parametrize("stream", [None, False, True])
+async def test_the_core_knows_whether_an_answer_is_streamed(
+    http: httpx.AsyncClient, generation: FakeGeneration, stream: bool | None
+) -> None:
+    await post(http, stream=stream)
+    await http.post("/v1/completions", json={"prompt": ["a", "b"], "stream": stream})
+    assert [request.sent_at_once for request in generation.requests] == [not stream] * 3
+
+
 NEUTRAL = {
     "frequency_penalty": 0,
     "presence_penalty": 0.0,
