@@ -28,6 +28,7 @@ from octavo.client.tokenizer import TokenizerClient
 from octavo.client.tokenizer_pool import TokenizerPool
 from octavo.client.worker import WorkerClient
 from octavo.errors import UnavailableError
+from octavo.rpc.channel import PUBLIC_PING_TIMEOUT_S
 from octavo.rpc.server import RpcServer
 from octavo.v1 import generation_pb2_grpc
 
@@ -127,6 +128,7 @@ class Gateway:
             },
             reflection=settings.reflection,
             max_connection_age_s=settings.max_connection_age_s,
+            ping_timeout_s=PUBLIC_PING_TIMEOUT_S,
             observe=self.request_log.call,
         )
 

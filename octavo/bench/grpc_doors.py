@@ -14,7 +14,7 @@ import grpc.aio
 from octavo.bench.sample import Sample
 from octavo.bench.target import Target
 from octavo.bench.workload import Job
-from octavo.rpc.channel import open_channel
+from octavo.rpc.channel import open_public_channel
 from octavo.rpc.status import error_from_rpc
 from octavo.v1 import generation_pb2 as pb
 from octavo.v1.generation_pb2_grpc import GenerationServiceStub
@@ -127,21 +127,21 @@ class Session:
 @asynccontextmanager
 async def open_unary(target: Target) -> AsyncIterator[Unary]:
     """The unary door on a channel of its own."""
-    async with open_channel(target.grpc) as channel:
+    async with open_public_channel(target.grpc) as channel:
         yield Unary(GenerationServiceStub(channel), target)
 
 
 @asynccontextmanager
 async def open_stream(target: Target) -> AsyncIterator[Stream]:
     """The streaming door on a channel of its own."""
-    async with open_channel(target.grpc) as channel:
+    async with open_public_channel(target.grpc) as channel:
         yield Stream(GenerationServiceStub(channel), target)
 
 
 @asynccontextmanager
 async def open_session(target: Target) -> AsyncIterator[Session]:
     """One session on a channel of its own."""
-    async with open_channel(target.grpc) as channel:
+    async with open_public_channel(target.grpc) as channel:
         call = GenerationServiceStub(channel).OpenSession()
         session = Session(call, target)
         reading = asyncio.create_task(session.read())

@@ -23,7 +23,7 @@ from octavo.client.model_types import Model, Tokenization
 from octavo.client.retries import Attempts
 from octavo.client.timeouts import chosen_timeout_s
 from octavo.errors import FailedPreconditionError
-from octavo.rpc.channel import open_channel
+from octavo.rpc.channel import open_public_channel
 from octavo.v1.generation_pb2_grpc import GenerationServiceStub, ModelServiceStub
 
 T = TypeVar("T")
@@ -210,7 +210,7 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         if self._channel is None:
             self._loop = loop
-            self._channel = open_channel(self.address)
+            self._channel = open_public_channel(self.address)
             self._stubs = {
                 service: service(self._channel)
                 for service in (GenerationServiceStub, ModelServiceStub)

@@ -11,7 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from octavo.rpc.call_log import logged_call
-from octavo.rpc.channel import KEEPALIVE_OPTIONS, MAX_MESSAGE_BYTES
+from octavo.rpc.channel import INTERNAL_PING_TIMEOUT_S, MAX_MESSAGE_BYTES, keepalive_options
 from octavo.rpc.interceptors import HandlerInterceptor
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class RpcServer:
         reuse_port: bool = False,
         max_connection_age_s: float | None = None,
         handshake_limit_s: float = HANDSHAKE_LIMIT_S,
+        ping_timeout_s: float = INTERNAL_PING_TIMEOUT_S,
         observe: CallObserver = logged_call,
     ) -> None:
         self._address = address
@@ -53,7 +54,10 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=(HandlerInterceptor(services, observe),),
-            options=_options(reuse_port, max_connection_age_s, handshake_limit_s),
+            options=[
+                *_options(reuse_port, max_connection_age_s, handshake_limit_s),
+                *keepalive_options(ping_timeout_s),
+            ],
         )
         for register in services.values():
             register(self._server)
@@ -96,7 +100,6 @@ def _options(
         # Clients may ping a silent call every second; the default is to answer with GOAWAY.
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.http2.max_ping_strikes", 0),
-        *KEEPALIVE_OPTIONS,
     ]
     if max_connection_age_s is not None:
         options.append(("grpc.max_connection_age_ms", int(1_000 * max_connection_age_s)))

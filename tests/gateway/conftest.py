@@ -23,6 +23,7 @@ class System:
     worker: FakeWorker
     tokenizer: FakeTokenizer
     gateway: Gateway
+    address: str
     channel: grpc.aio.Channel
     stub: generation_pb2_grpc.GenerationServiceAsyncStub
     models: generation_pb2_grpc.ModelServiceAsyncStub
@@ -63,6 +64,7 @@ async def system(worker: FakeWorker, tokenizer: FakeTokenizer) -> AsyncIterator[
             worker=worker,
             tokenizer=tokenizer,
             gateway=gateway,
+            address=f"127.0.0.1:{port}",
             channel=channel,
             stub=generation_pb2_grpc.GenerationServiceStub(channel),
             models=generation_pb2_grpc.ModelServiceStub(channel),
