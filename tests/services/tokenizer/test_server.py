@@ -20,6 +20,7 @@ from octavo.v1 import tokenizer_pb2_grpc
 from services.tokenizer.config import TokenizerSettings
 from services.tokenizer.metrics import TokenizerMetrics
 from services.tokenizer.server import TOKENIZER_SERVICE, TokenizerService
+from tests.services.tokenizer import llama2_vocabulary
 
 
 class Served:
@@ -55,7 +56,7 @@ async def serve(checkpoints: Path) -> AsyncIterator[Serve]:
     """Serves a checkpoint of the fixtures; all is ended with the test."""
     async with AsyncExitStack() as stack:
 
-        async def started(name: str = "chat-l0", **values: Any) -> Served:
+        async def started(name: str | Path = "chat-l0", **values: Any) -> Served:
             settings = TokenizerSettings(model=checkpoints / name, **values)
             metrics = TokenizerMetrics()
             service = TokenizerService(settings, metrics)
@@ -152,6 +153,27 @@ async def test_render_chat(serve: Serve) -> None:
     other = await serve("fmo-l0")
     none = await other.refusal(other.stub.RenderChat(pb.RenderChatRequest(messages=[message])))
     assert none.reason == "NO_CHAT_TEMPLATE"
+
+
+async def test_a_template_may_be_chosen(serve: Serve, tmp_path: Path) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text("{{ messages[0].content }}!")
+    served = await serve("fmo-l0", chat_template=str(template))
+    message = pb.TemplateMessage(role="user", content="Hi")
+    assert (await served.stub.RenderChat(pb.RenderChatRequest(messages=[message]))).text == "Hi!"
+    assert len((await served.stub.GetTokenizer(pb.GetTokenizerRequest())).chat_template_hash) == 64
+
+
+async def test_a_chat_model_of_llama_2_needs_no_template(serve: Serve, tmp_path: Path) -> None:
+    folder = tmp_path / "Llama-2-7b-chat-hf"
+    folder.mkdir()
+    served = await serve(llama2_vocabulary.write_excerpt_json(folder))
+    message = pb.TemplateMessage(role="user", content="Hello world")
+    rendered = await served.stub.RenderChat(pb.RenderChatRequest(messages=[message]))
+    assert rendered.text == "<s>[INST] Hello world [/INST]"
+    message.role = "tool"
+    refused = await served.refusal(served.stub.RenderChat(pb.RenderChatRequest(messages=[message])))
+    assert (refused.reason, refused.metadata["field"]) == ("INVALID_FIELD", "chat.messages[0].role")
 
 
 async def test_every_frame_is_answered(serve: Serve) -> None:
