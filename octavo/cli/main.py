@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,10 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 import octavo
-from octavo.cli.exit_status import OK, PIPE_CLOSED, USAGE, explanation, status_of
-from octavo.cli.usage_error import usage_problem
+from octavo.cli.command_line import run_command_line
+from octavo.cli.exit_status import OK, PIPE_CLOSED
+from octavo.cli.worker_tools import TOOLS, tool_command
 
-COMMANDS = ("chat", "complete", "models", "status", "bench", "serve", "completion")
+COMMANDS = ("chat", "complete", "models", "status", "bench", "serve", *TOOLS, "completion")
 _EPILOG = """\
 Exit statuses: 0 ok, 1 refused or failed, 2 wrong usage, 3 no server reached, 4 timed out, 130
 interrupted. OCTAVO_ADDRESS names the server for every command.
@@ -38,6 +38,8 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in TOOLS:
+            return typer.main.get_command(tool_command(cmd_name))
         return typer.main.get_command(importlib.import_module(f"octavo.cli.{cmd_name}").app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -75,19 +77,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"octavo {octavo.__version__}")
         return OK
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a model writes what a terminal may not have
-    program = f"octavo {arguments[0]}"
-    try:
-        status = typer.main.get_command(app).main(arguments, "octavo", standalone_mode=False)
-        sys.stdout.flush()
-    except typer.TyperException as error:
-        return _fail(*usage_problem(error, program), USAGE)
-    except octavo.OctavoError as error:
-        return _fail(program, explanation(error), status_of(error))
-    return status or OK
-
-
-def _fail(program: str, problem: str, status: int) -> int:
-    print(f"{program}: {problem}", file=sys.stderr)
-    return status
+    return run_command_line(app, arguments, name="octavo", program=f"octavo {arguments[0]}")

@@ -2,6 +2,7 @@
 
 settings.py   what the user chooses
 preflight.py  what is checked before anything starts
+services.py   where the services are
 commands.py   the command line of each service
 child.py      one service as a process: its output, its end
 run_folder.py logs and ready files of one run

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from pathlib import Path
 
-import octavo
 from octavo.launcher.errors import EXIT_USAGE, LaunchError
 from octavo.launcher.settings import ServeSettings
-
-_SERVICES = ("services/tokenizer", "services/worker", "gateway")
-
-
-def services_root() -> Path:
-    """The folder to import the services from: this repository, or wherever they can be found."""
-    candidates = [Path(octavo.__file__).parents[1]]
-    spec = importlib.util.find_spec("services")
-    if spec is not None and spec.submodule_search_locations:
-        candidates += [Path(location).parent for location in spec.submodule_search_locations]
-    for root in candidates:
-        if all((root / service / "__main__.py").is_file() for service in _SERVICES):
-            return root
-    raise LaunchError(
-        "only Octavo's client is installed here; the services run from its repository (make serve) "
-        "or its images (docker compose up)",
-        EXIT_USAGE,
-    )
 
 
 def check(settings: ServeSettings) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -26,6 +25,7 @@ from octavo.launcher.errors import EXIT_FAILED, EXIT_USAGE, LaunchError
 from octavo.launcher.greeting import gateway_address, greeting
 from octavo.launcher.readiness import follow_loading, follow_serving, ports_of, serving
 from octavo.launcher.run_folder import new_run_folder
+from octavo.launcher.services import services_environment, services_root
 from octavo.launcher.settings import ServeSettings
 from octavo.status_line import StatusLine
 from octavo.tether import tethered
@@ -42,7 +42,7 @@ def serve(settings: ServeSettings, commands: Commands | None = None) -> int:
 
     `commands` replaces the services, for tests.
     """
-    root = None if commands else preflight.services_root()
+    root = None if commands else services_root()
     preflight.check(settings)
     folder = new_run_folder(settings.log_folder)
     launcher = Launcher(settings, commands or Commands(), folder, root)
@@ -58,7 +58,7 @@ class Launcher:
         self._settings = settings
         self._commands = commands
         self._folder = folder
-        self._environment = _environment(root)
+        self._environment = services_environment(root)
         self._screen = StatusLine(sys.stdout)
         self._children: list[Child] = []  # in the order of their start; they stop the other way
         self._served = False
@@ -246,13 +246,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
-
-
-def _environment(root: Path | None) -> dict[str, str]:
-    """Ours, with the services importable. The file of our settings is not the services'."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    environment.pop("OCTAVO_CONFIG", None)
-    if root is not None:
-        paths = [str(root), os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return environment

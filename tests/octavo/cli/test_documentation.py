@@ -36,11 +36,11 @@ def examples(text: str) -> list[list[str]]:
     return [shlex.split(command) for command in commands]
 
 
-def test_the_flags_of_every_example_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_flags_of_every_example_exist(page: str, capfd: pytest.CaptureFixture[str]) -> None:
     found = examples(page)
     assert len(found) > 10
     for command, *words in found:
         assert main([command, "--help"]) == 0
-        text = capsys.readouterr().out
+        text = capfd.readouterr().out
         flags = [word for word in words if re.match(r"--\w|-[a-z]$", word)]
         assert not [flag for flag in flags if not re.search(rf"(^|\s){flag}[ ,]", text)]

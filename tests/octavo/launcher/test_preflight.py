@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import octavo
 from octavo.launcher import preflight
 from octavo.launcher.errors import LaunchError
 from octavo.launcher.settings import ServeSettings
@@ -53,12 +52,3 @@ def test_what_is_missing_of_a_model_is_named(tmp_path: Path) -> None:
     assert _problem(f"--model={tmp_path}/none") == f"--model {tmp_path}/none does not exist"
     assert _problem(f"--model={tmp_path}") == f"--model {tmp_path} holds no config.json"
     assert _problem(f"--model={__file__}") == f"--model {__file__} is no folder"
-
-
-def test_the_wheel_alone_says_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(octavo, "__file__", str(tmp_path / "octavo" / "__init__.py"))
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(LaunchError, match="only Octavo's client is installed here"):
-        preflight.services_root()

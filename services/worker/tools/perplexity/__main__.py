@@ -1,0 +1,79 @@
+"""`octavo perplexity MODEL TEXT`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+
+from octavo.cli.answer_output import print_json
+from octavo.cli.command_line import run_command_line
+from octavo.cli.exit_status import OK
+from octavo.status_line import StatusLine
+from services.worker.tools.model_argument import ModelFolder, read_text
+from services.worker.tools.perplexity.measured import Regime, measure_perplexity
+
+PROGRAM = "octavo perplexity"
+_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def perplexity(
+    model: ModelFolder,
+    text: Annotated[
+        Path, typer.Argument(metavar="TEXT", help="A UTF-8 file; - is standard input.")
+    ],
+    *,
+    context: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Tokens of a window, at most the model's.")
+    ] = 1024,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="Type of activations; auto is the checkpoint's own."),
+    ] = "auto",
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"], typer.Option(help="Where it is computed.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Measures how well a checkpoint predicts a text: lower is better.
+
+    The text is cut into windows that lie side by side (stride = context), each computed by itself
+    through the engine that serves; every token but the first of its window is scored. Compare
+    figures of the same text, context and tokenizer only.
+
+    \b
+    Examples:
+      octavo perplexity models/mine story.txt
+      octavo perplexity models/mine story.txt --context 4096 --dtype float32
+      octavo perplexity models/mine - --json < story.txt | jq .perplexity
+    """
+    line = StatusLine(sys.stderr)
+    regime = Regime(context=context, device=device, dtype=_DTYPES[dtype], threads=threads)
+    try:
+        measured = measure_perplexity(model, read_text(text), regime, line)
+    finally:
+        line.close()
+    if json:
+        print_json({"model": str(model), "text": str(text), **measured.as_json()})
+    else:
+        print(f"perplexity {measured.perplexity:.4f}  ({measured.num_tokens} tokens)")
+        print(measured.regime)
+    return OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return run_command_line(app, arguments, name=PROGRAM, program=PROGRAM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
