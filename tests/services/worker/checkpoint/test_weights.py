@@ -10,7 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from octavo.errors import InvalidArgumentError
+from services.worker.checkpoint.fp8 import NoDialect
+from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.checkpoint.weights import Weights
 from services.worker.models import load_model
+from services.worker.placement import DECODER_PLACEMENT
 from tests.services.worker import tiny_llama
 
 
@@ -73,6 +77,33 @@ def test_a_wrong_bias_is_named(tmp_path: Path, tensor: torch.Tensor, reason: str
         load(tmp_path, tensors | {f"{Q_PROJ}.bias": tensor}, attention_bias=True)
     assert f"tensor '{Q_PROJ}.bias'" in caught.value.message
     assert reason in caught.value.message
+
+
+def test_ranks_share_the_outputs_of_a_bias_or_the_first_has_it(tmp_path: Path) -> None:
+    bias = torch.arange(96).float()
+    names = [f"model.layers.0.self_attn.{part}_proj" for part in "qo"]
+    save_file({f"{name}.bias": bias.clone() for name in names}, tmp_path / "model.safetensors")
+
+    def parts(name: str, unit: int) -> list[list[float]]:
+        return [
+            Weights(
+                CheckpointReader(tmp_path),
+                NoDialect(),
+                dtype=torch.float32,
+                device=torch.device("cpu"),
+                placement=DECODER_PLACEMENT,
+                rank=rank,
+                size=2,
+                on_progress=lambda *progress: None,
+            )
+            .bias(name, rows=96, unit=unit)
+            .tolist()
+            for rank in range(2)
+        ]
+
+    values = bias.tolist()
+    assert parts(names[0], unit=32) == [values[:64], values[64:]]  # 3 heads: 2 and 1
+    assert parts(names[1], unit=1) == [values, [0.0] * 96]  # summed afterwards
 
 
 def test_a_missing_bias_is_named(tmp_path: Path) -> None:
