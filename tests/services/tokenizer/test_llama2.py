@@ -222,7 +222,6 @@ def chosen(folder: Path, setting: str = "auto") -> str | None:
     return choose_template(setting, config.chat_template, folder, load_backend(folder, config))
 
 
-@pytest.mark.parametrize("file", list(WRITERS))
 @pytest.mark.parametrize(
     "name",
     [
@@ -231,16 +230,14 @@ def chosen(folder: Path, setting: str = "auto") -> str | None:
         "models--FriendliAI--Llama-2-70b-chat-hf-fp8/snapshots/0123",
     ],
 )
-def test_a_chat_model_without_template_has_this_format(
-    tmp_path: Path, file: str, name: str
-) -> None:
+def test_a_chat_model_without_template_has_this_format(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir(parents=True)
-    assert chosen(WRITERS[file](folder)) == llama2.CHAT_TEMPLATE
+    assert chosen(llama2_vocabulary.write_model(folder)) == llama2.CHAT_TEMPLATE
 
 
 def test_the_name_in_config_json_counts_too(tmp_path: Path) -> None:
-    folder = llama2_vocabulary.write_model(tmp_path)
+    folder = llama2_vocabulary.write_excerpt_json(tmp_path)
     for text, template in [
         (json.dumps({"_name_or_path": "meta-llama/Llama-2-13b-chat-hf"}), llama2.CHAT_TEMPLATE),
         (json.dumps({"_name_or_path": "meta-llama/Llama-2-13b-hf"}), None),
