@@ -37,7 +37,7 @@ class Output:
         table: TokenTable,
         events: EventBuffer,
         *,
-        on_finished: Callable[[], None],
+        on_finished: Callable[[Output], None],
         on_failed: Callable[[OctavoError], None],
     ) -> None:
         self.index = index
@@ -57,6 +57,11 @@ class Output:
     def is_made(self) -> bool:
         """Whether the worker makes no more of it; its last text may still be on the way."""
         return self.is_finished or self._worker_finish is not None
+
+    @property
+    def is_being_made(self) -> bool:
+        """Whether the worker goes on with it, as far as it has said."""
+        return self._worker_finish is None
 
     def receive(self, item: OutputItem) -> None:
         """Takes what the worker made. What comes after a stop text matched is dropped."""
@@ -111,7 +116,7 @@ class Output:
                 stop_token_sequence=stop_token_sequence,
             )
         )
-        self._on_finished()
+        self._on_finished(self)
 
     def close(self) -> None:
         """Drops the decoder."""

@@ -138,7 +138,7 @@ class OutputStream:
             self._plan.rules,
             self._plan.table,
             self.events,
-            on_finished=self._settle,
+            on_finished=self._finished,
             on_failed=self.fail,
         )
 
@@ -172,6 +172,12 @@ class OutputStream:
     def _is_uncalled_cancel(self, item: OutputItem) -> bool:
         is_cancel = item.finish is not None and item.finish.reason is WorkerFinishReason.CANCELLED
         return is_cancel and not (self._cancel_asked or self._outputs[item.output_index].is_made)
+
+    def _finished(self, output: Output) -> None:
+        """A stop text is found here: the worker is told to make no more of that output."""
+        if output.is_being_made and self._run is not None:
+            self._run.cancel_output(output.index)
+        self._settle()
 
     def _settle(self) -> None:
         """Ends the events once all outputs have; the worker's own times are worth a short wait."""

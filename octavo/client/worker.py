@@ -16,6 +16,7 @@ import grpc.aio
 import structlog
 
 from octavo.client.connection import Backoff, Connection, first_to_end
+from octavo.client.run_outbox import RunOutbox
 from octavo.client.worker_types import Load, OutputItem, Submission, WorkerDescription
 from octavo.client.worker_wire import description_from_pb, item_from_pb, load_from_pb, submit_to_pb
 from octavo.errors import OctavoError, UnavailableError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:  # subscripts that exist in the stubs only
 
 WORKER_SERVICE = "octavo.v1.WorkerService"
 DESCRIBE_TIMEOUT_S = 5.0
-WRITE_STALL_S = 30.0
 RETRY_DELAY_MS = 500
 
 
@@ -46,8 +46,15 @@ class ItemSink(Protocol):
 class Run:
     """A request that was handed over."""
 
-    def __init__(self, *, cancel: Callable[[], None], forget: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        cancel: Callable[[], None],
+        cancel_output: Callable[[int], None],
+        forget: Callable[[], None],
+    ) -> None:
         self._cancel = cancel
+        self._cancel_output = cancel_output
         self._forget = forget
         self._cancel_asked = False
 
@@ -56,6 +63,11 @@ class Run:
         if not self._cancel_asked:
             self._cancel_asked = True
             self._cancel()
+
+    def cancel_output(self, index: int) -> None:
+        """Asks the worker to end one output; the others go on."""
+        if not self._cancel_asked:
+            self._cancel_output(index)
 
     def close(self) -> None:
         """Ends the request if it is open, and hears no more of it."""
@@ -74,7 +86,7 @@ class WorkerClient(Connection):
         self._gateway_id = gateway_id
         self._keys = itertools.count(1)
         self._sinks: dict[int, ItemSink] = {}
-        self._outbox = _Outbox()
+        self._outbox = RunOutbox()
 
     @property
     def num_open(self) -> int:
@@ -93,12 +105,20 @@ class WorkerClient(Connection):
         key = next(self._keys)
         self._sinks[key] = sink
         self._outbox.submit(key, submit_to_pb(key, submission))
-        return Run(cancel=partial(self._cancel, key), forget=partial(self._forget, key))
+        return Run(
+            cancel=partial(self._cancel, key),
+            cancel_output=partial(self._cancel_output, key),
+            forget=partial(self._forget, key),
+        )
 
     def _cancel(self, key: int) -> None:
         """A worker that never heard of the key, or has ended it, need not hear of its end."""
         if key in self._sinks and not self._outbox.withdraw(key):
             self._outbox.cancel(key)
+
+    def _cancel_output(self, key: int, index: int) -> None:
+        if key in self._sinks:
+            self._outbox.cancel_output(key, index)
 
     def _forget(self, key: int) -> None:
         self._sinks.pop(key, None)
@@ -141,51 +161,6 @@ class WorkerClient(Connection):
             log.warning("requests lost", address=self.address, cause=cause, count=len(sinks))
         for sink in sinks.values():
             sink.fail(_worker_lost())
-
-
-class _Outbox:
-    """What waits to be written: submits in order, and cancels merged into one message."""
-
-    def __init__(self) -> None:
-        self._submits: dict[int, pb.RunRequest] = {}
-        self._cancels: set[int] = set()
-        self._filled = asyncio.Event()
-
-    def submit(self, key: int, message: pb.RunRequest) -> None:
-        self._submits[key] = message
-        self._filled.set()
-
-    def cancel(self, key: int) -> None:
-        self._cancels.add(key)
-        self._filled.set()
-
-    def withdraw(self, key: int) -> bool:
-        """Takes back a submit that was not written yet; False where it was."""
-        return self._submits.pop(key, None) is not None
-
-    def clear(self) -> None:
-        self._submits.clear()
-        self._cancels.clear()
-
-    async def write_to(self, call: RunCall) -> None:
-        """Writes what comes, until the call ends or a write stalls."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while (message := self._take()) is not None:
-                # Not wait_for: before Python 3.12 it can swallow a cancel.
-                async with asyncio.timeout(WRITE_STALL_S):
-                    await call.write(message)
-
-    def _take(self) -> pb.RunRequest | None:
-        """The next message: a cancel comes after the submit of its key and before other submits."""
-        written = self._cancels - self._submits.keys()
-        if written:
-            self._cancels -= written
-            return pb.RunRequest(cancel=pb.Cancel(keys=sorted(written)))
-        for key in self._submits:
-            return self._submits.pop(key)
-        return None
 
 
 def _worker_lost() -> UnavailableError:

@@ -108,7 +108,7 @@ class RunRequest(_message.Message):
 
     @_builtins.property
     def cancel(self) -> Global___Cancel:
-        """Ends requests early."""
+        """Ends requests early, or single outputs."""
 
     def __init__(
         self,
@@ -608,27 +608,68 @@ Global___LogprobOptions: _TypeAlias = LogprobOptions  # noqa: Y015
 
 @_typing.final
 class Cancel(_message.Message):
-    """Ends requests early."""
+    """Ends requests early, or single outputs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Holds the keys. An unknown key is ignored: its end is on the way."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputKey]:
+        """Holds single outputs; the others of their requests go on. One that has ended, or that has no token
+        of its own yet, is ignored.
+        """
 
     def __init__(
         self,
         *,
         keys: _abc.Iterable[_builtins.int] | None = ...,
+        outputs: _abc.Iterable[Global___OutputKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "outputs", b"outputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Cancel: _TypeAlias = Cancel  # noqa: Y015
+
+@_typing.final
+class OutputKey(_message.Message):
+    """Names one output of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    key: _builtins.int
+    """Repeats the key of the request."""
+    output_index: _builtins.int
+    """Numbers the output, from 0."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.int | None = ...,
+        output_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_key", b"_key", "_output_index", b"_output_index", "key", b"key", "output_index", b"output_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key", b"_key", "_output_index", b"_output_index", "key", b"key", "output_index", b"output_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
+    _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
+    _WhichOneofReturnType__output_index: _TypeAlias = _typing.Literal["output_index"]  # noqa: Y015
+    _WhichOneofArgType__output_index: _TypeAlias = _typing.Literal["_output_index", b"_output_index"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_index) -> _WhichOneofReturnType__output_index | None: ...
+
+Global___OutputKey: _TypeAlias = OutputKey  # noqa: Y015
 
 @_typing.final
 class RunResponse(_message.Message):

@@ -56,10 +56,13 @@ class _Output:
         self.made: list[int] = []
         self.longest = min(longest_output, MAX_CONTEXT - len(submit.prompt_token_ids))
         self.has_ended = False
+        self.is_cancelled = False
 
     def step(self, forced_end: pb.RunFinishReason.ValueType | None) -> pb.RunItem:
         item = pb.RunItem(key=self.submit.key, output_index=self.index)
-        if forced_end is not None:
+        if self.is_cancelled:
+            item.finish.reason = pb.RUN_FINISH_REASON_CANCELLED
+        elif forced_end is not None:
             item.finish.reason = forced_end
         elif self.submit.HasField("max_tokens") and self.submit.max_tokens == 0:
             item.finish.reason = pb.RUN_FINISH_REASON_LENGTH
@@ -110,6 +113,9 @@ class _Running:
             for index in range(submit.sampling.n or 1)
         ]
 
+    def cancel_output(self, index: int) -> None:
+        self._outputs[index].is_cancelled = True
+
     def step(self) -> list[pb.RunItem]:
         forced_end = self._forced_end()
         items = [output.step(forced_end) for output in self._outputs if not output.has_ended]
@@ -142,8 +148,8 @@ _Answers = asyncio.Queue[pb.RunResponse]
 
 
 class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
-    """`submits` and `cancelled_keys` record what came. Clear `stepping` to hold the steps back.
-    An `error` refuses every request with it.
+    """`submits`, `cancelled_keys` and `cancelled_outputs` record what came. Clear `stepping` to
+    hold the steps back. An `error` refuses every request with it.
     """
 
     def __init__(
@@ -163,6 +169,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         self.error: pb.RunError | None = None
         self.submits: list[pb.Submit] = []
         self.cancelled_keys: list[int] = []
+        self.cancelled_outputs: list[tuple[int, int]] = []
         self.stepping = asyncio.Event()
         self.stepping.set()
         self.port = 0
@@ -244,6 +251,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
                 self._submit(request.submit, answers)
             elif action == "cancel":
                 self._cancel(request.cancel.keys)
+                self._cancel_outputs(request.cancel.outputs)
 
     def _submit(self, submit: pb.Submit, answers: _Answers) -> None:
         self.submits.append(submit)
@@ -258,6 +266,12 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             self.cancelled_keys.append(key)
             if key in self._running:
                 self._running[key].is_cancelled = True
+
+    def _cancel_outputs(self, outputs: Iterable[pb.OutputKey]) -> None:
+        for output in outputs:
+            self.cancelled_outputs.append((output.key, output.output_index))
+            if output.key in self._running:
+                self._running[output.key].cancel_output(output.output_index)
 
     async def _step_for_ever(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -155,6 +156,21 @@ async def test_without_text_the_tokenizer_is_not_asked(system: System) -> None:
     assert [t.id for e in events if isinstance(e, Delta) for t in e.tokens] == list(b"abc")
     assert text_of(events) == ""
     assert system.tokenizer.calls == [] and system.tokenizer.frames == []
+
+
+async def test_an_output_that_a_stop_text_ended_is_made_no_further_while_others_are(
+    system: System,
+) -> None:
+    texts = itertools.cycle([b"ab.", b"cdefg" * 100])
+    system.worker.reply = lambda _: next(texts)
+    asked = request(sampling=Sampling(n=2), stopping=Stopping(stop=["."], max_tokens=100))
+    events = await events_of(system, asked)
+    ends = {event.output_index: event for event in events if isinstance(event, Finished)}
+    assert (ends[0].reason, ends[0].stop_text) == (FinishReason.STOP, ".")
+    assert (ends[1].reason, ends[1].stop_text) == (FinishReason.LENGTH, None)
+    assert system.worker.cancelled_outputs == [(1, 0)]
+    assert the(events, Usage).num_completion_tokens == 3 + 100
+    assert the(events, Usage).decode_ms == 3  # the worker's own: it came to its end
 
 
 async def test_stop_texts_work_without_text(system: System) -> None:

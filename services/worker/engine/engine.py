@@ -64,6 +64,11 @@ class Engine:
         """End requests early; the next step's output says so. Unknown keys are ignored."""
         self._scheduler.cancel(keys, self._clock())
 
+    def cancel_outputs(self, outputs: Iterable[tuple[int, int]]) -> None:
+        """End single outputs early, each named by key and index; the others go on."""
+        for key, index in outputs:
+            self._scheduler.cancel_output(key, index, self._clock())
+
     def step(self) -> StepOutput:
         """Run one step. What the model raises is raised, and ends the engine."""
         plan = self._scheduler.schedule(self._clock())

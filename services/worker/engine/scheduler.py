@@ -124,6 +124,13 @@ class Scheduler:
             if key in self._requests:
                 self._end(self._requests[key], Finish(reason=FinishReason.CANCELLED), now)
 
+    def cancel_output(self, key: int, index: int, now: float) -> None:
+        """End one output that has a sequence of its own; another has ended, or has not forked."""
+        request = self._requests.get(key)
+        for sequence in tuple(request.sequences) if request is not None else ():
+            if sequence.indices == (index,):
+                self._finish(sequence, Finish(reason=FinishReason.CANCELLED), now)
+
     # schedule
 
     def schedule(self, now: float) -> StepPlan:

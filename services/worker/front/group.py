@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -192,9 +192,20 @@ class Group:
         assert self.generation is not None
         self.generation.send(worker_pb2.RunRequest(submit=submit))
 
-    def cancel(self, attachment: Attachment, keys: list[int]) -> None:
-        """Ends requests early; unknown keys are ignored: their end is on the way."""
-        self._cancel_in_engine(self._open.engine_keys(attachment, keys))
+    def cancel(
+        self, attachment: Attachment, keys: list[int], outputs: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """Ends requests early, and single outputs (key and index); unknown keys are ignored: their
+        end is on the way.
+        """
+        self._cancel_in_engine(
+            self._open.engine_keys(attachment, keys),
+            [
+                worker_pb2.OutputKey(key=engine_key, output_index=index)
+                for key, index in outputs
+                for engine_key in self._open.engine_keys(attachment, [key])
+            ],
+        )
 
     def open_requests(self) -> list[tuple[str, float]]:
         """Ids and beginnings (time.monotonic()) of what is open, oldest first."""
@@ -235,9 +246,14 @@ class Group:
             )
         return self.ready.vocabulary_size
 
-    def _cancel_in_engine(self, engine_keys: list[int]) -> None:
-        if engine_keys and self.generation is not None and self.state in (SERVING, DRAINING):
-            self.generation.send(worker_pb2.RunRequest(cancel=worker_pb2.Cancel(keys=engine_keys)))
+    def _cancel_in_engine(
+        self, engine_keys: list[int], outputs: Sequence[worker_pb2.OutputKey] = ()
+    ) -> None:
+        if not engine_keys and not outputs:
+            return
+        if self.generation is not None and self.state in (SERVING, DRAINING):
+            cancel = worker_pb2.Cancel(keys=engine_keys, outputs=outputs)
+            self.generation.send(worker_pb2.RunRequest(cancel=cancel))
 
     def _on_response(self, response: worker_pb2.RunResponse) -> None:
         self.load = response.load

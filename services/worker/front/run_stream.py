@@ -63,7 +63,8 @@ def _act(group: Group, attachment: Attachment, request: worker_pb2.RunRequest) -
             )
         group.submit(attachment, request.submit)
     elif action == "cancel":
-        group.cancel(attachment, list(request.cancel.keys))
+        outputs = [(one.key, one.output_index) for one in request.cancel.outputs]
+        group.cancel(attachment, list(request.cancel.keys), outputs)
     else:
         raise InvalidArgumentError(
             "After the first message of Run comes `submit` or `cancel`.",

@@ -29,6 +29,9 @@ class SteppingEngine(Protocol):
     def cancel(self, keys: list[int]) -> None:
         """Ends requests early."""
 
+    def cancel_outputs(self, outputs: list[tuple[int, int]]) -> None:
+        """Ends single outputs early, each named by key and index."""
+
     def step(self) -> StepOutput:
         """Runs one step."""
 
@@ -57,3 +60,4 @@ def _apply(engine: SteppingEngine, request: worker_pb2.RunRequest, requests: Req
         engine.submit(submission)
     else:
         engine.cancel(list(request.cancel.keys))
+        engine.cancel_outputs([(one.key, one.output_index) for one in request.cancel.outputs])

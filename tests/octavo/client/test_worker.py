@@ -92,6 +92,26 @@ async def test_a_cancel_still_brings_the_end_and_a_close_does_not(
     assert sorted(worker.cancelled_keys) == [1, 2]
 
 
+async def test_one_output_ends_and_the_other_goes_on(
+    worker: FakeWorker, client: WorkerClient
+) -> None:
+    sink = Sink()
+    two = submission(sampling=ResolvedSampling(temperature=1, top_p=1, top_k=0, seed=1, n=2))
+    run = client.submit(two, sink)
+    await until(lambda: bool(sink.items))
+    run.cancel_output(1)
+    await until(lambda: any(item.finish is not None for item in sink.items))
+    (end,) = [item for item in sink.items if item.finish is not None]
+    assert (end.output_index, end.timings) == (1, None)
+    num_heard = len(sink.items)
+    await until(lambda: len(sink.items) > num_heard)
+    assert not sink.has_ended
+    run.close()
+    run.cancel_output(0)  # the whole request is
+    await until(lambda: worker.kv_blocks_used == 0)
+    assert worker.cancelled_outputs == [(1, 1)]
+
+
 async def test_what_was_never_sent_is_not_cancelled(
     worker: FakeWorker, client: WorkerClient
 ) -> None:

@@ -122,6 +122,22 @@ async def test_cancels_limits_and_refusals_each_concern_one_request(
     _, end = await client.until_end(3)
     assert (end.error.code, end.error.metadata["field"]) == (3, "prompt_token_ids")
 
+    sampling = worker_pb2.ResolvedSampling(n=2, temperature=1)
+    await client.submit(7, sampling=sampling, max_tokens=FOREVER)
+    await client.first_item(7)
+    await client.cancel_output(7, 0)
+    finished: list[worker_pb2.RunItem] = []
+    while not finished:
+        finished = [item for item in (await client.read()).items if item.HasField("finish")]
+    (item,) = finished
+    assert (item.output_index, item.HasField("timings")) == (0, False)
+    assert item.finish.reason == worker_pb2.RUN_FINISH_REASON_CANCELLED
+    items = (await client.read()).items
+    assert [item.output_index for item in items if item.key == 7] == [1]
+    await client.cancel(7)
+    _, end = await client.until_end(7)
+    assert end.output_index == 1
+
     await client.cancel(1, 99)
     _, end = await client.until_end(1)
     assert end.finish.reason == worker_pb2.RUN_FINISH_REASON_CANCELLED

@@ -133,6 +133,10 @@ class RunClient:
     async def cancel(self, *keys: int) -> None:
         await self.send(cancel=worker_pb2.Cancel(keys=keys))
 
+    async def cancel_output(self, key: int, index: int) -> None:
+        output = worker_pb2.OutputKey(key=key, output_index=index)
+        await self.send(cancel=worker_pb2.Cancel(outputs=[output]))
+
     async def read(self) -> worker_pb2.RunResponse:
         async with asyncio.timeout(30):
             response = await self.call.read()

@@ -183,6 +183,29 @@ def test_a_cancel_and_the_time_limit_end_every_output(num_steps: int) -> None:
     assert engine.load.num_used_blocks == 0
 
 
+def test_one_output_is_cancelled_and_the_others_go_on_as_they_would() -> None:
+    alone, engine = make_engine(), make_engine()
+    for each in (alone, engine):
+        each.submit(several(1, 3, range(6), max_tokens=9))
+    expected = run_to_end(alone)
+    answers = Answers()
+    engine.cancel_outputs([(1, 1)])  # it is still the same as the others
+    for _ in range(3):
+        answers.add(engine.step().items)
+    num_running = engine.load.num_running
+    engine.cancel_outputs([(1, 1), (1, 7), (2, 0)])
+    engine.cancel_outputs([(1, 1)])
+    assert engine.load.num_running == num_running - 1
+    run_to_end(engine, answers)
+    length = Finish(reason=FinishReason.LENGTH)
+    cancelled = Finish(reason=FinishReason.CANCELLED)
+    assert answers.finishes == {(1, 0): length, (1, 1): cancelled, (1, 2): length}
+    for index in (0, 2):
+        assert answers.ids[1, index] == expected.ids[1, index]
+    assert len(answers.ids[1, 1]) < 9
+    assert engine.load.num_used_blocks == 0
+
+
 def test_a_deadline_is_one_error_and_counts_all_tokens() -> None:
     clock = Clock()
     engine = make_engine(clock=clock)

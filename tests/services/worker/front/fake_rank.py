@@ -72,6 +72,9 @@ class FakeEngine:
             self.kept.remove(key)
             self.items.append(_ended(OutputItem(key=key), FinishReason.CANCELLED))
 
+    def cancel_outputs(self, outputs: list[tuple[int, int]]) -> None:
+        """Its requests have one output."""
+
     def step(self) -> StepOutput:
         self._misbehave()
         self.step_number += 1

@@ -62,6 +62,9 @@ class TwoStepEngine:
     def cancel(self, keys: list[int]) -> None:
         self.acts.append(f"cancel {keys}")
 
+    def cancel_outputs(self, outputs: list[tuple[int, int]]) -> None:
+        self.acts.append(f"cancel outputs {outputs}")
+
     def step(self) -> StepOutput:
         assert self.activity.heartbeat().activity == "stepping"
         self.steps_left -= 1
@@ -75,10 +78,11 @@ def submit(key: int) -> worker_pb2.RunRequest:
 def test_waits_without_work_steps_with_it_and_ends_at_a_stop() -> None:
     activity, link = Activity(100), FakeLink()
     engine = TwoStepEngine(activity)
-    cancel = worker_pb2.RunRequest(cancel=worker_pb2.Cancel(keys=[1, 2]))
+    output = worker_pb2.OutputKey(key=3, output_index=1)
+    cancel = worker_pb2.RunRequest(cancel=worker_pb2.Cancel(keys=[1, 2], outputs=[output]))
     inbox = FakeInbox([submit(1)], [cancel], [], [Stop()])
     loop.run(engine, cast(Inbox, inbox), cast(RankEnd, link), activity)
-    assert engine.acts == ["submit 1", "cancel [1, 2]"]
+    assert engine.acts == ["submit 1", "cancel [1, 2]", "cancel outputs [(3, 1)]"]
     assert inbox.waits == [True, False, True, True]
     assert len(link.sent) == 2
     assert activity.heartbeat().activity == "idle"
