@@ -54,6 +54,7 @@ def plan(
         include_stop=rules.include_stop,
         token_bytes=rules.send_tokens,
         min_tokens=submission.min_tokens,
+        request_id=request.request_id,
     )
     return StreamPlan(
         request_id=request.request_id,

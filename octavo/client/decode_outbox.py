@@ -34,6 +34,7 @@ class DecodeOutbox:
             include_stop=options.include_stop,
             token_bytes=options.token_bytes,
             min_token_count=options.min_tokens or None,
+            request_id=options.request_id,
         )
 
     def open_now(self) -> None:

@@ -36,7 +36,7 @@ class RenderedChat:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderOptions:
     """How one output is decoded. `prompt_tail_ids`: the last ids of the prompt, at most 8;
-    `min_tokens`: how many ids come before a stop text is obeyed.
+    `min_tokens`: how many ids come before a stop text is obeyed; `request_id` is for logs.
     """
 
     prompt_tail_ids: Sequence[int]
@@ -44,6 +44,7 @@ class DecoderOptions:
     include_stop: bool = False
     token_bytes: bool = False
     min_tokens: int = 0
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

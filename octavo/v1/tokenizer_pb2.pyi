@@ -590,6 +590,7 @@ class OpenDecoder(_message.Message):
     INCLUDE_STOP_FIELD_NUMBER: _builtins.int
     TOKEN_BYTES_FIELD_NUMBER: _builtins.int
     MIN_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     key: _builtins.int
     """Identifies the decoder on this stream."""
     sent_bytes: _builtins.int
@@ -600,6 +601,8 @@ class OpenDecoder(_message.Message):
     """Says whether the bytes of each token are sent. Absent: false."""
     min_token_count: _builtins.int
     """Holds how many ids the output has before a stop text is obeyed. Absent: 0."""
+    request_id: _builtins.str
+    """Identifies the request that the output belongs to, in logs."""
     @_builtins.property
     def prompt_tail_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Holds the last ids of the prompt, at most 8: what comes before decides about leading spaces."""
@@ -623,10 +626,11 @@ class OpenDecoder(_message.Message):
         include_stop: _builtins.bool | None = ...,
         token_bytes: _builtins.bool | None = ...,
         min_token_count: _builtins.int | None = ...,
+        request_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_stop", b"_include_stop", "_key", b"_key", "_min_token_count", b"_min_token_count", "_sent_bytes", b"_sent_bytes", "_token_bytes", b"_token_bytes", "include_stop", b"include_stop", "key", b"key", "min_token_count", b"min_token_count", "sent_bytes", b"sent_bytes", "token_bytes", b"token_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_include_stop", b"_include_stop", "_key", b"_key", "_min_token_count", b"_min_token_count", "_request_id", b"_request_id", "_sent_bytes", b"_sent_bytes", "_token_bytes", b"_token_bytes", "include_stop", b"include_stop", "key", b"key", "min_token_count", b"min_token_count", "request_id", b"request_id", "sent_bytes", b"sent_bytes", "token_bytes", b"token_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_stop", b"_include_stop", "_key", b"_key", "_min_token_count", b"_min_token_count", "_sent_bytes", b"_sent_bytes", "_token_bytes", b"_token_bytes", "include_stop", b"include_stop", "key", b"key", "min_token_count", b"min_token_count", "prompt_tail_ids", b"prompt_tail_ids", "sent_bytes", b"sent_bytes", "stop_texts", b"stop_texts", "token_bytes", b"token_bytes", "token_ids_so_far", b"token_ids_so_far"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_include_stop", b"_include_stop", "_key", b"_key", "_min_token_count", b"_min_token_count", "_request_id", b"_request_id", "_sent_bytes", b"_sent_bytes", "_token_bytes", b"_token_bytes", "include_stop", b"include_stop", "key", b"key", "min_token_count", b"min_token_count", "prompt_tail_ids", b"prompt_tail_ids", "request_id", b"request_id", "sent_bytes", b"sent_bytes", "stop_texts", b"stop_texts", "token_bytes", b"token_bytes", "token_ids_so_far", b"token_ids_so_far"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__include_stop: _TypeAlias = _typing.Literal["include_stop"]  # noqa: Y015
     _WhichOneofArgType__include_stop: _TypeAlias = _typing.Literal["_include_stop", b"_include_stop"]  # noqa: Y015
@@ -634,6 +638,8 @@ class OpenDecoder(_message.Message):
     _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
     _WhichOneofReturnType__min_token_count: _TypeAlias = _typing.Literal["min_token_count"]  # noqa: Y015
     _WhichOneofArgType__min_token_count: _TypeAlias = _typing.Literal["_min_token_count", b"_min_token_count"]  # noqa: Y015
+    _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
+    _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     _WhichOneofReturnType__sent_bytes: _TypeAlias = _typing.Literal["sent_bytes"]  # noqa: Y015
     _WhichOneofArgType__sent_bytes: _TypeAlias = _typing.Literal["_sent_bytes", b"_sent_bytes"]  # noqa: Y015
     _WhichOneofReturnType__token_bytes: _TypeAlias = _typing.Literal["token_bytes"]  # noqa: Y015
@@ -644,6 +650,8 @@ class OpenDecoder(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_token_count) -> _WhichOneofReturnType__min_token_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sent_bytes) -> _WhichOneofReturnType__sent_bytes | None: ...
     @_typing.overload

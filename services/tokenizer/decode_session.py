@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import structlog
+
 from octavo.errors import (
     AlreadyExistsError,
+    InternalError,
     NotFoundError,
     OctavoError,
     ResourceExhaustedError,
@@ -12,6 +15,8 @@ from octavo.errors import (
 from octavo.v1 import tokenizer_pb2 as pb
 from services.tokenizer.backends import TokenizerBackend
 from services.tokenizer.stream_decoder import Decoded, Opening, StreamDecoder
+
+log = structlog.get_logger()
 
 
 class DecodeSession:
@@ -35,15 +40,15 @@ class DecodeSession:
         for opening in frame.opens:
             try:
                 self._open(opening)
-            except OctavoError as error:
-                _add_error(answer, opening.key, error)
+            except Exception as error:  # noqa: BLE001 - of one output, whatever it is
+                _fail(answer, opening.key, opening.request_id, error)
         for entry in frame.entries:
             try:
                 _add_decoded(answer, entry.key, self._decode(entry))
-            except OctavoError as error:
-                if entry.HasField("key"):
-                    self._decoders.pop(entry.key, None)
-                _add_error(answer, entry.key, error)
+            except Exception as error:  # noqa: BLE001 - as above
+                decoder = self._decoders.pop(entry.key, None) if entry.HasField("key") else None
+                request_id = "" if decoder is None else decoder.request_id
+                _fail(answer, entry.key, request_id, error)
         for key in frame.closed_keys:
             self._decoders.pop(key, None)
         return answer
@@ -73,6 +78,7 @@ class DecodeSession:
                 include_stop=opening.include_stop,
                 token_bytes=opening.token_bytes,
                 min_ids=opening.min_token_count,
+                request_id=opening.request_id,
             ),
         )
 
@@ -97,6 +103,16 @@ def _add_decoded(answer: pb.StreamDecodeResponse, key: int, decoded: Decoded) ->
     if decoded.stop is not None:
         entry.stop.text = decoded.stop.text
         entry.stop.token_index = decoded.stop.token_index
+
+
+def _fail(answer: pb.StreamDecodeResponse, key: int, request_id: str, error: Exception) -> None:
+    """Says in the log whose output fails, and in the answer why."""
+    if isinstance(error, OctavoError):
+        log.info("decoder failed", request_id=request_id, reason=error.reason, error=error.message)
+    else:
+        log.error("decoder failed", request_id=request_id, exc_info=error)
+        error = InternalError("The tokenizer failed; its log holds the cause.")
+    _add_error(answer, key, error)
 
 
 def _add_error(answer: pb.StreamDecodeResponse, key: int, error: OctavoError) -> None:

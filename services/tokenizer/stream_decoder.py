@@ -31,6 +31,7 @@ class Opening:
     include_stop: bool = False
     token_bytes: bool = False
     min_ids: int = 0
+    request_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,7 @@ class StreamDecoder:
 
     def __init__(self, backend: TokenizerBackend, opening: Opening) -> None:
         _check(opening, backend.vocabulary_size)
+        self.request_id = opening.request_id
         self._backend = backend
         self._wants_bytes = opening.token_bytes
         self._text = stream_text(backend, opening.prompt_tail)
