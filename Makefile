@@ -20,7 +20,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
-PIP := $(PYTHON) -m pip --disable-pip-version-check
+PIP := .ci/quietly $(PYTHON) -m pip --disable-pip-version-check
 SOURCES := octavo services gateway tests docs/examples $(wildcard benchmarks)
 PROTOS := $(wildcard protos/octavo/v1/*.proto)
 READY := $(VENV)/octavo-ready

@@ -43,6 +43,8 @@ async def test_an_answer_is_one_line_with_counts_and_times(system: System, lines
     assert (line["method"], line["model"], line["outcome"]) == ("Generate", "tiny", "ok")
     assert (line["prompt_tokens"], line["completion_tokens"]) == (2, 7)
     assert line["finish"] == ["STOP"]
+    opened = [opening for frame in system.tokenizer.frames for opening in frame.opens]
+    assert [opening.request_id for opening in opened] == ["mine"]
     assert line["ms"] >= line["first_token_ms"] > 0
     assert "reason" not in line
     labels = {"method": "Generate", "model": "tiny", "outcome": "ok"}
