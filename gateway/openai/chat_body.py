@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
@@ -50,13 +50,18 @@ class ToolCallBody(StrictModel):
     function: FunctionCall = FunctionCall()
 
 
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
 class MessageBody(StrictModel):
     """One message."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["role", "content"]})
 
-    role: str
-    """Who speaks: system or developer, user, assistant, or what else the template knows."""
+    role: Role
+    """Who speaks; developer is system. What of the others a conversation may have, and in which
+    order, the model's chat template decides.
+    """
     content: Content | None = None
     """A text, or a list of text parts."""
     name: str | None = None

@@ -10,7 +10,7 @@ import abc
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.accepted_fields import MAX_STOP_TEXT_BYTES
 from gateway.field_checks import MAX_UINT32
@@ -22,10 +22,13 @@ _MAX_STOP_TEXTS = 4  # OpenAI's own limit
 
 
 def _texts(value: Any) -> Any:
-    """One stop text is a list of one; "" is none."""
-    if isinstance(value, str):
-        return [value] if value else []
-    return value
+    """One stop text is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _without_empty(texts: list[str]) -> list[str]:
+    """An empty stop text is none."""
+    return [text for text in texts if text]
 
 
 # Lists stop at their first wrong item: a million complaints would cost more than the request.
@@ -34,13 +37,14 @@ Texts = Annotated[list[str], Field(fail_fast=True)]
 _OneOrMoreTexts = (
     Annotated[str, Field(max_length=MAX_STOP_TEXT_BYTES)]
     | Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=MAX_STOP_TEXT_BYTES)]],
+        list[Annotated[str, Field(max_length=MAX_STOP_TEXT_BYTES)]],
         Field(max_length=_MAX_STOP_TEXTS),
     ]
 )
 StopTexts = Annotated[
     Texts,
     Field(max_length=_MAX_STOP_TEXTS),
+    AfterValidator(_without_empty),
     BeforeValidator(_texts, json_schema_input_type=_OneOrMoreTexts),
 ]
 # The core knows no -1, which vLLM's clients write for all.

@@ -243,11 +243,42 @@ async def test_an_image_is_refused_by_its_place(http: httpx.AsyncClient) -> None
     assert answer.json()["error"]["param"] == "messages[0].content[1]"
 
 
-@pytest.mark.parametrize("stop", [None, "", [], "a", ["a", "b", "c", "d"]])
-async def test_stop(http: httpx.AsyncClient, generation: FakeGeneration, stop: Any) -> None:
+@pytest.mark.parametrize(
+    ("stop", "texts"),
+    [
+        (None, []),
+        ("", []),
+        ([], []),
+        ([""], []),
+        ("a", ["a"]),
+        (["a", "b", "c", "d"], ["a", "b", "c", "d"]),
+        (["a", "", "b"], ["a", "b"]),
+    ],
+)
+async def test_stop(
+    http: httpx.AsyncClient, generation: FakeGeneration, stop: Any, texts: list[str]
+) -> None:
     assert (await post(http, stop=stop)).status_code == 200
-    expected = [stop] if stop == "a" else stop or []
-    assert generation.requests[0].stopping.stop == expected
+    assert generation.requests[0].stopping.stop == texts
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool", "function"])
+async def test_roles(http: httpx.AsyncClient, generation: FakeGeneration, role: str) -> None:
+    assert (await post(http, messages=[{"role": role, "content": "a"}])).status_code == 200
+    chat = generation.requests[0].chat
+    assert chat is not None and chat.messages[0].role == role
+
+
+@pytest.mark.parametrize("role", ["critic", "User", "", "system "])
+async def test_a_role_that_openai_does_not_have_is_named(
+    http: httpx.AsyncClient, role: str
+) -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": role, "content": "b"}]
+    for path in ("/v1/chat/completions", "/v1/tokenize"):
+        answer = await http.post(path, json={"messages": messages})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, "messages[1].role")
+        assert error["message"].startswith(f"messages[1].role is \"{role}\"; it must be 'system', ")
 
 
 async def test_more_than_four_stops(http: httpx.AsyncClient) -> None:
