@@ -51,7 +51,7 @@ $(READY): pyproject.toml constraints.txt $(VENV)/torch-choice
 	@echo "setup 2/3: the exact versions of constraints.txt"
 	@$(PIP) install -c constraints.txt hatchling
 	@$(PIP) install -c constraints.txt --no-build-isolation \
-	    -e '.[gateway,tokenizer,worker,dev]' $(TRITON)
+	    -e '.[gateway,tokenizer,worker,hub,dev]' $(TRITON)
 	@echo "setup 3/3: do the packages agree?"
 	@$(PIP) check
 	@touch $@

@@ -146,6 +146,8 @@ def _absent_elsewhere(values: dict[str, Any]) -> dict[str, Any]:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
+    if not first["loc"]:  # of several settings together
+        return first["msg"].removeprefix("Value error, ")
     name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
     if first["type"] == "missing":
         return f"--{name} is required"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from octavo.hub.fetch import FETCH
 from octavo.launcher.settings import ServeSettings
 
 Command = Sequence[str]
@@ -19,6 +20,7 @@ class Commands:
     """How each program starts, before its flags."""
 
     prepare: Command = (sys.executable, "-m", "services.worker.tools.prepare", "--relayed")
+    fetch: Command = FETCH
     tokenizer: Command = (sys.executable, "-m", "services.tokenizer")
     worker: Command = (sys.executable, "-m", "services.worker")
     gateway: Command = (sys.executable, "-m", "gateway")
@@ -69,7 +71,7 @@ def gateway_command(
 
 def model_name(settings: ServeSettings, model: Path) -> str:
     """The name that requests may give."""
-    return settings.model_name or model.name
+    return settings.model_name or settings.hf_model_name or model.name
 
 
 def _inner(settings: ServeSettings, model: Path, ready_file: Path) -> list[str]:

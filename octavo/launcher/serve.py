@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from octavo.hub.fetch import fetch_command
 from octavo.launcher import preflight
 from octavo.launcher.child import Child
 from octavo.launcher.commands import (
     LOOPBACK,
+    Command,
     Commands,
     gateway_command,
     model_name,
@@ -92,7 +94,7 @@ class Launcher:
         work.cancel()
 
     async def _start_and_watch(self) -> NoReturn:
-        model = (self._settings.model or await self._prepare_model()).absolute()
+        model = (self._settings.model or await self._obtained_model()).absolute()
         tokenizer, worker = await self._start_inner(model)
         ports = await self._start_gateway(tokenizer, worker)
         self._served = True
@@ -119,10 +121,20 @@ class Launcher:
         else:
             self._screen.print(f"the worker does not serve: {problem or 'it does not say why'}")
 
-    async def _prepare_model(self) -> Path:
-        """The default model's folder. The tool's progress goes where ours goes."""
+    async def _obtained_model(self) -> Path:
+        """The folder of the model that is named on the hub, or else of the default model."""
+        name = self._settings.hf_model_name
+        if name is None:
+            return await self._folder_from(
+                self._commands.prepare, "the default model cannot be prepared"
+            )
+        command = fetch_command(name, self._settings.hf_revision, self._commands.fetch)
+        return await self._folder_from(command, f"{name} cannot be downloaded")
+
+    async def _folder_from(self, command: Command, failure: str) -> Path:
+        """What a program prints that makes a folder. Its progress goes where ours goes."""
         process = await asyncio.create_subprocess_exec(
-            *tethered(self._commands.prepare),
+            *tethered(command),
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -138,10 +150,10 @@ class Launcher:
         lines = output.decode().splitlines()
         self._screen.close()
         if process.returncode == EXIT_USAGE and lines:
-            raise LaunchError(f"the default model cannot be prepared: {lines[-1]}", EXIT_USAGE)
+            raise LaunchError(f"{failure}: {lines[-1]}", EXIT_USAGE)
         if process.returncode or not lines:
-            how = f"status {process.returncode}"
-            raise LaunchError(f"preparing the default model ended with {how}", EXIT_FAILED)
+            how = f"its program ended with status {process.returncode}"
+            raise LaunchError(f"{failure}: {how}", EXIT_FAILED)
         return Path(lines[-1])
 
     async def _start_inner(self, model: Path) -> tuple[str, str]:

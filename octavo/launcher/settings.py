@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from octavo.hub.settings import check_one_model
 from octavo.settings import ProcessSettings
 from octavo.web_origin import WEB_ORIGIN_HELP, WebOrigins
 
@@ -33,7 +34,15 @@ class ServeSettings(ProcessSettings):
     model: Path | None = Field(
         None, description="Folder of a checkpoint; without it, the default model."
     )
-    model_name: str | None = Field(None, description="Name of the model; the folder's by default.")
+    hf_model_name: str | None = Field(
+        None, description="ORG/NAME on the hub instead of a folder; HF_TOKEN holds a token."
+    )
+    hf_revision: str | None = Field(
+        None, description="Branch, tag or commit of --hf-model-name; its main branch by default."
+    )
+    model_name: str | None = Field(
+        None, description="Name of the model; the folder's or the hub's by default."
+    )
     chat_template: str | None = Field(
         None, description="llama-2, or a file of Jinja; without it, the checkpoint's own."
     )
@@ -65,6 +74,11 @@ class ServeSettings(ProcessSettings):
         """The flags of the HTTP API that go on to the gateway as they are."""
         origins = [f"--cors-origin={origin}" for origin in self.cors_origin]
         return origins if self.docs else [*origins, "--no-docs"]
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        check_one_model(self.model, self.hf_model_name, self.hf_revision)
+        return self
 
     @property
     def worker_options(self) -> list[str]:

@@ -54,7 +54,7 @@ async def _serve_and_drain(
         port = await server.start()
         await service.start()
         await server.set_serving(True)
-        log.info("serving", address=f"{settings.host}:{port}", model=str(settings.model))
+        log.info("serving", address=f"{settings.host}:{port}", model=str(settings.folder))
         ports = {"port": port, "metrics_port": metrics_port, **admin_port}
         write_ready_file(settings.ready_file, **ports)
         await shutdown.wait()
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logs("tokenizer", format=settings.log_format, level=settings.log_level)
     warn_of_unknown_variables()
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings.with_folder()))
     except (OctavoError, OSError) as error:
         fail(PROGRAM, str(error))
     return 0

@@ -7,16 +7,15 @@ from pathlib import Path
 from pydantic import Field
 
 from octavo.admin_address import ADMIN_ADDRESS_HELP, AdminAddress
+from octavo.hub.settings import ModelSettings
 from octavo.logs import LogFormat, LogLevel
-from octavo.settings import ProcessSettings
 
 PROGRAM = "python -m services.tokenizer"
 
 
-class TokenizerSettings(ProcessSettings):
+class TokenizerSettings(ModelSettings):
     """The tokenizer of one model."""
 
-    model: Path = Field(description="Folder with tokenizer.json or tokenizer.model.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8002, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8282, ge=0, le=65535, description="Port for /metrics.")

@@ -40,15 +40,15 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
     """The tokenizer of one folder. What takes time runs in threads, templates in a process."""
 
     def __init__(self, settings: TokenizerSettings, metrics: TokenizerMetrics) -> None:
-        config = TokenizerConfig.read(settings.model)
+        config = TokenizerConfig.read(settings.folder)
         self._settings = settings
         self._metrics = metrics
         self.is_draining = False
         self._num_decoders = 0
         self._open = OpenWork()
-        self._backend = load_backend(settings.model, config)
+        self._backend = load_backend(settings.folder, config)
         template = choose_template(
-            settings.chat_template, config.chat_template, settings.model, self._backend
+            settings.chat_template, config.chat_template, settings.folder, self._backend
         )
         config = replace(config, chat_template=template)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="tokenizer")
@@ -57,7 +57,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         if self._runner is not None:
             self._renderer = ChatRenderer(self._backend, config, self._runner, self._in_thread)
         self._description = pb.GetTokenizerResponse(
-            fingerprint=tokenizer_fingerprint(settings.model),
+            fingerprint=tokenizer_fingerprint(settings.folder),
             vocabulary_size=self._backend.vocabulary_size,
             bos_token_id=self._backend.bos_id,
             eos_token_id=self._backend.eos_id,

@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logs("worker", format=settings.log_format, level=settings.log_level)
     warn_of_unknown_variables()
     try:
+        settings = settings.with_folder()
         asyncio.run(serve(settings, _checked_kv_cache_bytes(settings)))
     except (OctavoError, AddressInUseError) as error:
         fail(PROGRAM, str(error))
@@ -39,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checked_kv_cache_bytes(settings: WorkerSettings) -> int:
-    check_folder(settings.model)
+    check_folder(settings.folder)
     return plan_kv_cache(
-        settings.model,
+        settings.folder,
         dtype=settings.dtype,
         wanted_bytes=settings.kv_cache_memory_bytes,
         available=available_memory(),

@@ -8,17 +8,18 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from octavo.admin_address import ADMIN_ADDRESS_HELP, AdminAddress
+from octavo.hub.settings import ModelSettings
 from octavo.logs import LogFormat, LogLevel
-from octavo.settings import ProcessSettings
 
 PROGRAM = "python -m services.worker"
 
 
-class WorkerSettings(ProcessSettings):
+class WorkerSettings(ModelSettings):
     """One model on the devices of one machine."""
 
-    model: Path = Field(description="Folder of the checkpoint (config.json, safetensors).")
-    model_name: str | None = Field(None, description="Name of the model; the folder's by default.")
+    model_name: str | None = Field(
+        None, description="Name of the model; the folder's or the hub's by default."
+    )
     num_devices: int = Field(1, ge=1, description="Ranks, one a device.")
     device: Literal["cpu", "cuda", "auto"] = Field(
         "auto", description="Where the ranks run; auto takes a GPU where there is one."
@@ -84,4 +85,4 @@ class WorkerSettings(ProcessSettings):
     @property
     def served_name(self) -> str:
         """The name under which the model is served."""
-        return self.model_name or self.model.resolve().name
+        return self.model_name or self.hf_model_name or self.folder.resolve().name

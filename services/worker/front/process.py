@@ -93,8 +93,8 @@ async def _run(group: Group, shutdown: Shutdown, drain_limit_s: float) -> None:
 def _served(settings: WorkerSettings) -> Served:
     return Served(
         model_name=settings.served_name,
-        checkpoint_fingerprint=checkpoint_fingerprint(settings.model),
-        tokenizer_fingerprint=tokenizer_fingerprint(settings.model),
+        checkpoint_fingerprint=checkpoint_fingerprint(settings.folder),
+        tokenizer_fingerprint=tokenizer_fingerprint(settings.folder),
         max_step_tokens=settings.max_step_tokens,
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
@@ -131,7 +131,7 @@ def _rank_config(
         socket_path=socket_path,
         generation=generation,
         num_ranks=settings.num_devices,
-        model=str(settings.model.resolve()),
+        model=str(settings.folder.resolve()),
         device=settings.device,
         dtype=settings.dtype,
         # Those that this process may use: a container's share, not the machine's.

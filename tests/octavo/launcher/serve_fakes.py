@@ -24,6 +24,13 @@ if (folder / "prepare.acts").exists():
     time.sleep(600)
 print(folder / "model")
 """
+FETCH = """
+import os, pathlib, sys
+if sys.argv[-1] == "tests/absent":
+    print("tests/absent is not on the hub")
+    sys.exit(2)
+print(pathlib.Path(os.environ["FAKES"]) / "-".join(sys.argv[1:]).replace("/", "-"))
+"""
 
 
 def _fake(role: str) -> tuple[str, ...]:
@@ -33,6 +40,7 @@ def _fake(role: str) -> tuple[str, ...]:
 if __name__ == "__main__":
     commands = Commands(
         prepare=(sys.executable, "-c", PREPARE),
+        fetch=(sys.executable, "-c", FETCH),
         tokenizer=_fake("tokenizer"),
         worker=_fake("worker"),
         gateway=_fake("gateway"),

@@ -130,6 +130,22 @@ def test_flags_reach_their_services(run: Run, tmp_path: Path) -> None:
     assert gateway["worker"] == f"127.0.0.1:{ports['worker']}"
 
 
+def test_a_model_of_the_hub_is_fetched_once_and_served_under_its_name(run: Run) -> None:
+    run.start_serving("--hf-model-name=tests/model", "--hf-revision=v1")
+    worker = run.flags("worker")
+    assert worker["model-name"] == "tests/model"
+    assert worker["model"] == run.flags("tokenizer")["model"]
+    assert worker["model"] == str(run.folder / "--revision=v1----tests-model")
+
+
+def test_the_hubs_refusal_is_relayed(run: Run) -> None:
+    process = run.start("--hf-model-name=tests/absent")
+    _, stderr = process.communicate(timeout=20)
+    problem = "tests/absent cannot be downloaded: tests/absent is not on the hub"
+    assert (process.returncode, stderr) == (2, f"octavo serve: {problem}\n")
+    assert run.journal == []
+
+
 def test_an_origin_that_is_none_is_refused_before_anything_starts(run: Run) -> None:
     process = run.start("--cors-origin=a.example.com")
     _, stderr = process.communicate(timeout=20)
@@ -207,7 +223,7 @@ def test_a_signal_while_the_model_is_prepared(run: Run) -> None:
     ("act", "status", "problem"),
     [
         ("fail", 2, "the default model cannot be prepared: the disk is full"),
-        ("crash", 1, "preparing the default model ended with status 1"),
+        ("crash", 1, "the default model cannot be prepared: its program ended with status 1"),
     ],
 )
 def test_a_model_that_cannot_be_prepared(run: Run, act: str, status: int, problem: str) -> None:

@@ -16,7 +16,7 @@ def test_the_name_served_is_the_folders_unless_given() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "--model is required"),
+        ([], "--model or --hf-model-name is required"),
         (["--model", "m", "--num-devices", "2"], "what works is 1"),
         (["--model", "m", "--max-step-tokens", "4"], "at least --max-running (64)"),
         (["--model", "m", "--device", "tpu"], "--device"),
