@@ -24,7 +24,7 @@ from gateway.field_checks import (
     whole_number,
 )
 from gateway.model_card import Capabilities
-from octavo.client.worker_types import WorkerDescription
+from octavo.client.services.worker_types import WorkerDescription
 
 MAX_OUTPUTS = 32
 MAX_TOP_LOGPROBS = 20

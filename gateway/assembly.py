@@ -23,10 +23,10 @@ from gateway.request_log import RequestLog
 from gateway.routing import Routing
 from gateway.tokenization import Tokenization
 from octavo.client.addresses import parse_target
-from octavo.client.replicas import Replicas
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_pool import TokenizerPool
-from octavo.client.worker import WorkerClient
+from octavo.client.services.replicas import Replicas
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_pool import TokenizerPool
+from octavo.client.services.worker import WorkerClient
 from octavo.errors import UnavailableError
 from octavo.rpc.channel import PUBLIC_PING_TIMEOUT_S
 from octavo.rpc.server import RpcServer

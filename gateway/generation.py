@@ -25,8 +25,8 @@ from gateway.request_record import current_record
 from gateway.routing import Routing
 from gateway.token_table import TokenTables
 from gateway.validation import check_request, input_bytes
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
-from octavo.client.worker import WorkerClient
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.worker import WorkerClient
 from octavo.rpc.admin import OpenRequest
 from octavo.rpc.request_id import bind_request_id
 

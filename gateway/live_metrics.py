@@ -13,8 +13,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.admission import Admission
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.worker import WorkerClient
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.worker import WorkerClient
 
 FamilyT = TypeVar("FamilyT", CounterMetricFamily, GaugeMetricFamily)
 ClientT = TypeVar("ClientT", TokenizerClient, WorkerClient)

@@ -11,9 +11,9 @@ from gateway.event_buffer import EventBuffer
 from gateway.events import Finished, FinishReason, Token
 from gateway.shown_ids import ShownIds
 from gateway.token_table import TokenTable, scored_token
-from octavo.client.durable_decoder import DurableDecoder
-from octavo.client.tokenizer_types import Piece
-from octavo.client.worker_types import Finish, OutputItem, TokenLogprob
+from octavo.client.services.durable_decoder import DurableDecoder
+from octavo.client.services.tokenizer_types import Piece
+from octavo.client.services.worker_types import Finish, OutputItem, TokenLogprob
 from octavo.errors import OctavoError
 
 

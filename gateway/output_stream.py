@@ -17,11 +17,11 @@ from gateway.events import Accepted, FinishReason, Token, Usage
 from gateway.output import Output, OutputRules
 from gateway.request_clock import RequestClock
 from gateway.token_table import TokenTable
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
-from octavo.client.tokenizer_types import DecoderOptions
-from octavo.client.worker import Run
-from octavo.client.worker_types import FinishReason as WorkerFinishReason
-from octavo.client.worker_types import OutputItem, Timings, TokenLogprob
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.tokenizer_types import DecoderOptions
+from octavo.client.services.worker import Run
+from octavo.client.services.worker_types import FinishReason as WorkerFinishReason
+from octavo.client.services.worker_types import OutputItem, Timings, TokenLogprob
 from octavo.errors import AbortedError, DeadlineExceededError, OctavoError
 
 # How long the counts and times of a request that ended here wait for the worker's own.

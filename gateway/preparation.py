@@ -10,7 +10,7 @@ from gateway.model_checks import check_prompt_length
 from gateway.prompt import prompt_token_ids
 from gateway.request import GenerationRequest
 from gateway.token_table import TokenTable, TokenTables
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
 from octavo.errors import DeadlineExceededError, invalid_field
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.request import Chat, GenerationRequest
-from octavo.client.tokenizer_calls import TokenizerCalls
-from octavo.client.tokenizer_types import RenderedChat, TemplateMessage
+from octavo.client.services.tokenizer_calls import TokenizerCalls
+from octavo.client.services.tokenizer_types import RenderedChat, TemplateMessage
 
 
 async def prompt_token_ids(

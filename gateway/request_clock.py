@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from octavo.client.worker_types import Timings
+from octavo.client.services.worker_types import Timings
 
 
 class RequestClock:

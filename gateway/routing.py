@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from gateway.accepted_fields import bounded_by
 from gateway.model_card import Capabilities, GenerationDefaults, ModelCard
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_pool import TokenizerPool, no_tokenizer
-from octavo.client.worker import WorkerClient
-from octavo.client.worker_types import WorkerDescription
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_pool import TokenizerPool, no_tokenizer
+from octavo.client.services.worker import WorkerClient
+from octavo.client.services.worker_types import WorkerDescription
 from octavo.errors import (
     FailedPreconditionError,
     NotFoundError,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octavo.client.worker_types import Finish
+from octavo.client.services.worker_types import Finish
 
 
 class ShownIds:

@@ -11,8 +11,8 @@ from gateway.output import OutputRules
 from gateway.output_stream import StreamPlan
 from gateway.preparation import Prepared
 from gateway.request import GenerationRequest
-from octavo.client.tokenizer_types import DecoderOptions
-from octavo.client.worker_types import LogprobOptions, ResolvedSampling, Submission
+from octavo.client.services.tokenizer_types import DecoderOptions
+from octavo.client.services.worker_types import LogprobOptions, ResolvedSampling, Submission
 
 PROMPT_TAIL_TOKENS = 8
 

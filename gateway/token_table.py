@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from gateway.events import Token, TopToken
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
-from octavo.client.worker_types import TokenLogprob
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.worker_types import TokenLogprob
 from octavo.errors import DeadlineExceededError
 
 _PIECE_TOKENS = 8_192

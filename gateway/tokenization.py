@@ -14,7 +14,7 @@ from gateway.request import Chat
 from gateway.request_record import current_record
 from gateway.routing import Routing
 from gateway.validation import check_chat_fields
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
 from octavo.errors import InWords, invalid_field
 
 MAX_DETOKENIZE_TOKENS = 2**17

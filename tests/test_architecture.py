@@ -57,7 +57,7 @@ def test_importing_octavo_imports_nothing_heavy(module: str) -> None:
     [
         "gateway.__main__",
         "octavo.cli.main",
-        "octavo.client.worker",
+        "octavo.client.services.worker",
         "octavo.rpc.server",
         "services.tokenizer.__main__",
         "services.worker.__main__",

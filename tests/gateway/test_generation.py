@@ -12,7 +12,7 @@ import pytest
 
 from gateway.events import Accepted, Delta, Event, Finished, FinishReason, Usage
 from gateway.request import Chat, GenerationRequest, Message, OutputOptions, Sampling, Stopping
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer import TokenizerClient
 from octavo.errors import (
     DeadlineExceededError,
     FailedPreconditionError,

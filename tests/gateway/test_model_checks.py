@@ -20,7 +20,7 @@ from gateway.request import (
     Stopping,
 )
 from gateway.validation import check_request
-from octavo.client.worker_types import WorkerDescription
+from octavo.client.services.worker_types import WorkerDescription
 from octavo.errors import InvalidArgumentError
 
 MODEL = ModelCard(

@@ -8,11 +8,11 @@ import pytest
 
 from gateway.accepted_fields import capabilities
 from gateway.routing import Routing
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_pool import TokenizerPool
-from octavo.client.tokenizer_types import TokenizerDescription
-from octavo.client.worker import WorkerClient
-from octavo.client.worker_types import Load, WorkerDescription
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_pool import TokenizerPool
+from octavo.client.services.tokenizer_types import TokenizerDescription
+from octavo.client.services.worker import WorkerClient
+from octavo.client.services.worker_types import Load, WorkerDescription
 from octavo.errors import InvalidArgumentError, UnavailableError
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.shown_ids import ShownIds
-from octavo.client.worker_types import Finish, FinishReason
+from octavo.client.services.worker_types import Finish, FinishReason
 
 LENGTH = Finish(reason=FinishReason.LENGTH)
 quick = settings(derandomize=True, deadline=None, max_examples=200, database=None)

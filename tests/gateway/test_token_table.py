@@ -12,10 +12,10 @@ import pytest_asyncio
 from gateway import token_table
 from gateway.events import Token, TopToken
 from gateway.token_table import TokenTables
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_pool import TokenizerPool
-from octavo.client.worker_types import TokenLogprob
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_pool import TokenizerPool
+from octavo.client.services.worker_types import TokenLogprob
 from octavo.errors import DeadlineExceededError, UnavailableError
 from tests.gateway.fake_tokenizer import VOCABULARY_SIZE, FakeTokenizer
 from tests.gateway.waiting import until

@@ -14,7 +14,7 @@ from gateway.request import GenerationRequest
 from gateway.routing import Routing
 from gateway.tokenization import Tokenization
 from gateway.validation import check_request
-from octavo.client.tokenizer_types import RenderedChat, TemplateMessage
+from octavo.client.services.tokenizer_types import RenderedChat, TemplateMessage
 from tests.gateway.openai.fake_generation import FakeGeneration, card
 
 

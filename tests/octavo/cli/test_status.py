@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from gateway.live_metrics import LiveCollector
 from octavo.cli.gateway_load import GatewayLoad, WorkerLoad, load_from_metrics
 from octavo.cli.load_report import LoadReport
-from octavo.client.worker_types import Load
+from octavo.client.services.worker_types import Load
 from octavo.metrics import MetricsServer
 from tests.octavo.cli.conftest import Run
 

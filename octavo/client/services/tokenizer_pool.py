@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from octavo.client.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer import TokenizerClient
 from octavo.errors import UnavailableError
 
 RETRY_DELAY_MS = 1_000

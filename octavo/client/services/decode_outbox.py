@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from octavo.client.tokenizer_types import DecodedSoFar, DecoderOptions
+from octavo.client.services.tokenizer_types import DecodedSoFar, DecoderOptions
 from octavo.v1 import tokenizer_pb2 as pb
 
 # A frame takes no further decoder past this many ids: decoders that are opened again bring all

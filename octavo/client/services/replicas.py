@@ -14,7 +14,7 @@ from typing import TypeVar, overload
 import structlog
 
 from octavo.client.addresses import Resolve, Target, resolve
-from octavo.client.connection import Connection, ignore
+from octavo.client.services.connection import Connection, ignore
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from octavo.client.tokenizer_types import RenderedChat, TemplateMessage
+from octavo.client.services.tokenizer_types import RenderedChat, TemplateMessage
 from octavo.v1 import tokenizer_pb2 as pb
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from octavo.client.durable_decoder import DurableDecoder, PieceSink
-from octavo.client.tokenizer import CALL_TIMEOUT_S, TokenizerClient
-from octavo.client.tokenizer_calls import TokenizerCalls
-from octavo.client.tokenizer_pool import Incarnation, TokenizerPool
-from octavo.client.tokenizer_types import DecoderOptions, TokenizerDescription
+from octavo.client.services.durable_decoder import DurableDecoder, PieceSink
+from octavo.client.services.tokenizer import CALL_TIMEOUT_S, TokenizerClient
+from octavo.client.services.tokenizer_calls import TokenizerCalls
+from octavo.client.services.tokenizer_pool import Incarnation, TokenizerPool
+from octavo.client.services.tokenizer_types import DecoderOptions, TokenizerDescription
 from octavo.errors import UnavailableError
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import grpc.aio
 
-from octavo.client.connection import first_to_end
-from octavo.client.decode_outbox import DecodeOutbox
-from octavo.client.tokenizer_types import DecodedSoFar, DecoderOptions, Piece, StopMatch
+from octavo.client.services.connection import first_to_end
+from octavo.client.services.decode_outbox import DecodeOutbox
+from octavo.client.services.tokenizer_types import DecodedSoFar, DecoderOptions, Piece, StopMatch
 from octavo.errors import OctavoError, UnavailableError, error_from_code
 from octavo.v1 import tokenizer_pb2 as pb
 

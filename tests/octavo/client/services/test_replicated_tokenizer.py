@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from octavo.client.replicated_tokenizer import ReplicatedTokenizer
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_pool import TokenizerPool
-from octavo.client.tokenizer_types import TokenizerDescription
+from octavo.client.services.replicated_tokenizer import ReplicatedTokenizer
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_pool import TokenizerPool
+from octavo.client.services.tokenizer_types import TokenizerDescription
 from octavo.errors import DeadlineExceededError, UnavailableError
 from tests.gateway.fake_tokenizer import FakeTokenizer
 from tests.gateway.waiting import until

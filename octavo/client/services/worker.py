@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Protocol
 import grpc.aio
 import structlog
 
-from octavo.client.connection import Backoff, Connection, first_to_end
-from octavo.client.run_outbox import RunOutbox
-from octavo.client.worker_types import Load, OutputItem, Submission, WorkerDescription
-from octavo.client.worker_wire import description_from_pb, item_from_pb, load_from_pb, submit_to_pb
+from octavo.client.services.connection import Backoff, Connection, first_to_end
+from octavo.client.services.run_outbox import RunOutbox
+from octavo.client.services.worker_types import Load, OutputItem, Submission, WorkerDescription
+from octavo.client.services.worker_wire import (
+    description_from_pb,
+    item_from_pb,
+    load_from_pb,
+    submit_to_pb,
+)
 from octavo.errors import OctavoError, UnavailableError
 from octavo.v1 import worker_pb2 as pb
 from octavo.v1 import worker_pb2_grpc

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from octavo.client.decode_stream import FRAMES_IN_FLIGHT
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_types import DecoderOptions, Piece, TemplateMessage
+from octavo.client.services.decode_stream import FRAMES_IN_FLIGHT
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_types import DecoderOptions, Piece, TemplateMessage
 from octavo.errors import DeadlineExceededError, OctavoError, UnavailableError
 from tests.gateway.fake_tokenizer import FakeTokenizer
 from tests.gateway.waiting import until

@@ -8,10 +8,10 @@ from typing import Any
 import grpc.aio
 import structlog
 
-from octavo.client.connection import Backoff, Connection
-from octavo.client.decode_stream import Decoder, DecoderSink, DecodeStream
-from octavo.client.tokenizer_calls import TokenizerCalls
-from octavo.client.tokenizer_types import (
+from octavo.client.services.connection import Backoff, Connection
+from octavo.client.services.decode_stream import Decoder, DecoderSink, DecodeStream
+from octavo.client.services.tokenizer_calls import TokenizerCalls
+from octavo.client.services.tokenizer_types import (
     NOTHING_DECODED,
     DecodedSoFar,
     DecoderOptions,

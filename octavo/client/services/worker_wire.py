@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octavo.client.worker_types import (
+from octavo.client.services.worker_types import (
     Finish,
     FinishReason,
     Load,

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest_asyncio
 
 from octavo.client.addresses import Target
-from octavo.client.connection import Connection
-from octavo.client.replicas import Replicas
+from octavo.client.services.connection import Connection
+from octavo.client.services.replicas import Replicas
 from tests.gateway.waiting import until
 
 

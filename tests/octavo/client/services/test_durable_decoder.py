@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octavo.client.durable_decoder import MAX_LOSSES_WITHOUT_ANSWER, DurableDecoder
-from octavo.client.tokenizer_pool import TokenizerPool
-from octavo.client.tokenizer_types import DecoderOptions, Piece
+from octavo.client.services.durable_decoder import MAX_LOSSES_WITHOUT_ANSWER, DurableDecoder
+from octavo.client.services.tokenizer_pool import TokenizerPool
+from octavo.client.services.tokenizer_types import DecoderOptions, Piece
 from octavo.errors import OctavoError
 from services.tokenizer.backends import TokenizerBackend
-from tests.octavo.client.local_tokenizer import FINGERPRINT, local_pool
+from tests.octavo.client.services.local_tokenizer import FINGERPRINT, local_pool
 from tests.services.tokenizer import vocabularies
 
 BITS = ["Hello", " world", "  ", "\n", "é", "日本", "🦙", "½", "the cat", "."]

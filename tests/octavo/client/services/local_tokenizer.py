@@ -7,10 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
-from octavo.client.decode_stream import Decoder, DecoderSink, DecodeStream
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_pool import TokenizerPool
-from octavo.client.tokenizer_types import DecodedSoFar, DecoderOptions, TokenizerDescription
+from octavo.client.services.decode_stream import Decoder, DecoderSink, DecodeStream
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_pool import TokenizerPool
+from octavo.client.services.tokenizer_types import (
+    DecodedSoFar,
+    DecoderOptions,
+    TokenizerDescription,
+)
 from octavo.errors import UnavailableError
 from octavo.v1 import tokenizer_pb2 as pb
 from services.tokenizer.backends import TokenizerBackend

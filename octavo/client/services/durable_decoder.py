@@ -13,10 +13,10 @@ from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
-from octavo.client.decode_stream import Decoder
-from octavo.client.tokenizer import TokenizerClient
-from octavo.client.tokenizer_pool import TokenizerPool, no_tokenizer
-from octavo.client.tokenizer_types import DecodedSoFar, DecoderOptions, Piece
+from octavo.client.services.decode_stream import Decoder
+from octavo.client.services.tokenizer import TokenizerClient
+from octavo.client.services.tokenizer_pool import TokenizerPool, no_tokenizer
+from octavo.client.services.tokenizer_types import DecodedSoFar, DecoderOptions, Piece
 from octavo.errors import OctavoError, UnavailableError
 
 # Ids that end every tokenizer they are fed to must not end all of them.

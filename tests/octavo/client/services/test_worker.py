@@ -8,8 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from octavo.client.worker import WorkerClient
-from octavo.client.worker_types import FinishReason, OutputItem, ResolvedSampling, Submission
+from octavo.client.services.worker import WorkerClient
+from octavo.client.services.worker_types import (
+    FinishReason,
+    OutputItem,
+    ResolvedSampling,
+    Submission,
+)
 from octavo.errors import OctavoError, UnavailableError
 from tests.gateway.fake_tokenizer import EOS_ID
 from tests.gateway.fake_worker import FakeWorker, say
