@@ -30,7 +30,7 @@ KNOWN_NAMES = frozenset(
         *("MAX_REQUEST_BYTES", "MAX_PROMPT_BYTES", "MAX_SESSION_REQUESTS", "CORS_ORIGIN", "DOCS"),
         *("MAX_CONNECTION_AGE_S", "REFLECTION"),
         # tokenizer and worker
-        *("MODEL", "PORT", "THREADS"),
+        *("MODEL", "HF_MODEL_NAME", "HF_REVISION", "PORT", "THREADS"),
         # the tokenizer
         *("MAX_TEXT_BYTES", "MAX_BATCH", "MAX_DECODERS"),
         *("CHAT_TEMPLATE", "TEMPLATE_TIME_LIMIT_S", "TEMPLATE_MEMORY_BYTES"),

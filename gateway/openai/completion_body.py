@@ -19,7 +19,8 @@ _SINGLE = ("<text>", "<ids>")
 # `logprobs` is a number here: of the likeliest tokens.
 _RENAMED = {"output.top_logprobs": "logprobs", "output.prompt_logprobs": "logprobs"}
 
-TokenId = Annotated[int, Field(ge=0, le=MAX_UINT32)]
+# The core knows the vocabulary.
+TokenId = Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": MAX_UINT32})]
 
 
 def _kind_of_prompt(value: Any) -> str:

@@ -12,6 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from gateway.openai.app import create_app
+from gateway.openai.core import Tokenization
 from gateway.openai.limits import HttpLimits
 from gateway.openai.server import HttpServer, serve_http
 from tests.gateway.openai.fake_generation import FakeGeneration
@@ -34,7 +35,7 @@ async def tokenization() -> FakeTokenization:
 
 def door(
     generation: FakeGeneration,
-    tokenization: FakeTokenization | None = None,
+    tokenization: Tokenization | None = None,
     *,
     limits: HttpLimits = LIMITS,
     cors_origins: Sequence[str] = (),

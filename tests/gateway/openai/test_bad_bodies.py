@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.gateway.openai.checked_core import CheckedGeneration
+from tests.gateway.openai.checked_core import CheckedGeneration, checked_tokenization
 from tests.gateway.openai.conftest import LIMITS, door
 from tests.gateway.openai.fake_generation import MODEL, FakeGeneration
 
@@ -21,7 +21,7 @@ PATH = "/v1/chat/completions"
 @pytest.fixture
 async def checked() -> AsyncIterator[httpx.AsyncClient]:
     """A client of the door around a core that checks."""
-    transport = httpx.ASGITransport(door(CheckedGeneration()))
+    transport = httpx.ASGITransport(door(CheckedGeneration(), checked_tokenization()))
     async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
         yield client
 
@@ -143,6 +143,15 @@ async def test_an_id_out_of_range_names_the_model_s_own_limit(
     body = {"messages": [{"role": "user", "content": "a"}], name: [1, value]}
     error = assert_is_error(await checked.post(PATH, json=body), 400)
     assert error["message"].startswith(f"{name}[1] is {value}; it must be a token id from 0 to ")
+
+
+@pytest.mark.parametrize("value", [2**32, 2**63, -1])
+async def test_an_id_of_a_prompt_is_too(checked: httpx.AsyncClient, value: int) -> None:
+    for prompt, place in (([1, value], "prompt[1]"), ([[1], [2, value]], "prompt[1][1]")):
+        error = assert_is_error(await checked.post("/v1/completions", json={"prompt": prompt}), 400)
+        assert error["message"].startswith(f"{place} is {value}; it must be a token id from 0 to ")
+    error = assert_is_error(await checked.post("/v1/detokenize", json={"tokens": [value]}), 400)
+    assert error["message"].startswith(f"tokens[0] is {value}; it must be a token id from 0 to ")
 
 
 @pytest.mark.parametrize(
