@@ -35,8 +35,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks._machine import measured, wait_until_quiet
 from benchmarks._record import record
 from services.worker.batch import Batch
-from services.worker.checkpoint.fp8 import choose_dialect
+from services.worker.checkpoint.dialects import choose_dialect
+from services.worker.checkpoint.part_reader import read_matrix
 from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.models import Model, load_model, read_config
 
 BLOCK_TOKENS = 16
@@ -108,9 +110,9 @@ def load_theirs(folder: Path) -> LlamaForCausalLM:
         if name.endswith("norm.weight") or name == "model.embed_tokens.weight":
             state[name] = reader.read(name).bfloat16()
         elif name.endswith(".weight"):
-            quantised = dialect.read(reader, name.removesuffix(".weight"))
-            weight = quantised[0].expand(torch.bfloat16) if quantised else reader.read(name)
-            state[name] = weight.bfloat16()
+            matrix = read_matrix(reader, dialect, name.removesuffix(".weight"))
+            expanded = matrix.expand(torch.bfloat16) if isinstance(matrix, Fp8Matrix) else matrix
+            state[name] = expanded.bfloat16()
     values = json.loads((folder / "config.json").read_text())
     values.pop("quantization_config", None)
     model = LlamaForCausalLM._from_config(  # noqa: SLF001  # the one door that takes the mode

@@ -24,7 +24,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoints() -> Path:
-    """The folder of tiny checkpoints: fmo-l0, fmo-l1, fmo-l2 and chat-l0."""
+    """The folder of tiny checkpoints, one for each dialect (tests/fixtures/README.md)."""
     return _TESTS / "fixtures" / "checkpoints"
 
 

@@ -1,4 +1,7 @@
-"""The weights of one rank, by name, in the dtype of the activations: what layers pack.
+"""The weights of one rank, by name: what layers pack.
+
+FP8 stays as it is stored; everything else comes in the dtype of the activations. Tensors are read
+piece by piece to where they stay, so that loading takes no more memory than the matrix at hand.
 
 Everything a checkpoint holds must be asked for: `finish` refuses tensors that nobody read, because
 a scale or a bias that is left out gives wrong answers without an error.
@@ -6,27 +9,40 @@ a scale or a bias that is left out gives wrong answers without an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 
-from services.worker.checkpoint.fp8 import UNQUANTISED, Dialect
-from services.worker.checkpoint.rank_part import rank_part
-from services.worker.checkpoint.reader import CheckpointReader, tensor_error
+from services.worker.checkpoint.dialects import Dialect
+from services.worker.checkpoint.kv_scales import find_kv_scales
+from services.worker.checkpoint.matrix_source import (
+    UNQUANTISED,
+    MatrixSource,
+    find_matrix,
+    shape_error,
+)
+from services.worker.checkpoint.part_reader import PartReader
+from services.worker.checkpoint.rank_part import RankPart, rank_part
+from services.worker.checkpoint.reader import CheckpointReader, TensorInfo, tensor_error
+from services.worker.fp8_matrix import BlockScale, Fp8Matrix, InputScheme
 from services.worker.placement import Placement
 
-_IGNORED_SUFFIX = ".rotary_emb.inv_freq"  # written by old versions of transformers; computed here
-
+Matrix: TypeAlias = torch.Tensor | Fp8Matrix
 Progress = Callable[[int, int], None]
+
+_IGNORED_SUFFIX = ".rotary_emb.inv_freq"  # written by old versions of transformers; computed here
+_ZERO_POINTS = (".zeros", "_zero_point")  # nothing but zeros, where FP8 is symmetric
 
 
 class Weights:
-    """Reads tensors, takes this rank's part of them, and counts the bytes."""
+    """Reads this rank's part of each tensor, and counts the bytes."""
 
     def __init__(
         self,
         reader: CheckpointReader,
-        dialect: Dialect,
+        dialect: Dialect | None,
         *,
         dtype: torch.dtype,
         device: torch.device,
@@ -34,67 +50,85 @@ class Weights:
         rank: int,
         size: int,
         on_progress: Progress,
+        quantise: bool = False,
     ) -> None:
-        """`placement` is keyed by the last part of a matrix's name ("q_proj")."""
+        """`placement` is keyed by the last part of a matrix's name ("q_proj").
+
+        quantise: 16-bit matrices of `stacked` become FP8, a scale for each output channel.
+        """
         self.dtype, self.device = dtype, device
-        self._reader, self._dialect = reader, dialect
+        self._reader, self._dialect, self._quantise = reader, dialect, quantise
         self._placement, self._rank, self._size = placement, rank, size
+        self._parts = PartReader(reader, self._count)
         self._on_progress = on_progress
         self._unread = set(reader.tensors)
+        self._without_kv_scales: set[str] = set()
         self._num_bytes = 0
         on_progress(0, reader.total_bytes)
 
-    def matrix(self, name: str, *, rows: int, columns: int, unit: int = 1) -> torch.Tensor:
-        """The rank's part of the matrix [rows, columns] `name`; for `unit` see rank_part."""
-        info = self._reader.info(f"{name}.weight")
-        if info.shape != (rows, columns):
-            raise self._shape_error(info.name, f"[{rows}, {columns}]")
-        quantised = self._dialect.read(self._reader, name)
-        if quantised is None:
-            matrix = self._read_plain(info.name).to(self.dtype)
-        else:
-            weight, used = quantised
-            matrix = weight.expand(self.dtype)
-            self._done(*used)
-        part = rank_part(
-            matrix,
-            self.placement(name),
-            rank=self._rank,
-            size=self._size,
-            unit=unit,
+    def stacked(
+        self, names: Sequence[str], *, rows: Sequence[int], columns: int, unit: int = 1
+    ) -> list[Matrix]:
+        """The rank's parts of the matrices [rows, columns] `names`, on top of each other.
+
+        One matrix; but several, in order, where some are FP8 and others not, or where they want
+        their inputs rounded differently. For `unit` see rank_part.
+        """
+        found = [
+            (self._find(name, (num_rows, columns)), self._part(name, (num_rows, columns), unit))
+            for name, num_rows in zip(names, rows, strict=True)
+        ]
+        runs = itertools.groupby(found, key=lambda each: (each[0].scale is None, each[0].inputs))
+        return [self._stack(list(run), quantise=self._quantise) for _, run in runs]
+
+    def matrix(self, name: str, *, rows: int, columns: int, unit: int = 1) -> Matrix:
+        """The rank's part of the matrix [rows, columns] `name`, as it is stored."""
+        shape = (rows, columns)
+        return self._stack(
+            [(self._find(name, shape), self._part(name, shape, unit))], quantise=False
         )
-        return part.to(self.device)
 
     def bias(self, name: str, *, rows: int, unit: int = 1) -> torch.Tensor:
         """What belongs to the rank's part of the matrix `name`, [its outputs] in dtype.
 
         Where the ranks are summed, only the first one has it: the others' is 0.
         """
-        bias = self._read_plain(f"{name}.bias")
-        if bias.shape != (rows,):
-            raise self._shape_error(f"{name}.bias", f"[{rows}]")
+        bias = self._read_plain(f"{name}.bias", (rows,))
         if self.placement(name) == "column":
-            column = bias[:, None]
-            bias = rank_part(column, "column", rank=self._rank, size=self._size, unit=unit)[:, 0]
+            part = self._part(name, (rows, 1), unit).rows
+            bias = bias[part.start : part.stop]
         elif self.placement(name) == "row" and self._rank > 0:
             bias = torch.zeros_like(bias)
-        return bias.to(self.device, self.dtype, copy=True)
+        return bias.to(self.device, self.dtype)
 
     def vector(self, name: str, *, size: int) -> torch.Tensor:
         """A norm's weight, [size] float32: the same on every rank."""
-        name = f"{name}.weight"
-        vector = self._read_plain(name)
-        if vector.shape != (size,):
-            raise self._shape_error(name, f"[{size}]")
-        return vector.float().to(self.device)
+        return self._read_plain(f"{name}.weight", (size,)).float().to(self.device)
 
     def table(self, name: str, *, rows: int, columns: int) -> torch.Tensor:
         """The embedding table, [rows, columns]: the same on every rank."""
-        name = f"{name}.weight"
-        table = self._read_plain(name)
-        if table.shape != (rows, columns):
-            raise self._shape_error(name, f"[{rows}, {columns}]")
-        return table.to(self.device, self.dtype, copy=True)
+        info = self._plain_info(f"{name}.weight", (rows, columns))
+        whole = RankPart(rows=range(rows), columns=range(columns))
+        table = torch.empty(whole.shape, dtype=self.dtype)
+        self._parts.read_plain(info, whole, table)
+        self._unread.discard(info.name)
+        return table.to(self.device)
+
+    def kv_scales(self, name: str) -> tuple[float, float]:
+        """What the keys and the values of the attention `name` are multiplied by in an FP8 cache.
+
+        1.0 where the checkpoint does not say; `num_without_kv_scales` counts those.
+        """
+        scales = find_kv_scales(self._reader, name)
+        self._unread.difference_update(scales.tensors)
+        if scales.key is None or scales.value is None:
+            self._without_kv_scales.add(name)
+        return scales.key or 1.0, scales.value or 1.0
+
+    @property
+    def num_without_kv_scales(self) -> int:
+        """How many attentions have no scale for their keys or their values."""
+        return len(self._without_kv_scales)
 
     def placement(self, name: str) -> Placement:
         """How the matrix is dealt out to the ranks."""
@@ -104,34 +138,67 @@ class Weights:
         """Lets a tied matrix be stored twice; raises where the two differ."""
         name, of = f"{name}.weight", f"{of}.weight"
         if name in self._unread:
-            if not torch.equal(self._reader.read(name), self._reader.read(of)):
+            if not self._parts.are_equal(self._reader.info(name), self._reader.info(of)):
                 raise tensor_error(
                     self._reader.info(name).file, name, f"differs from {of}, but they are tied"
                 )
-            self._done(name)
+            self._unread.discard(name)
 
     def finish(self) -> None:
         """Raises where the checkpoint holds a tensor that nothing read."""
         for name in sorted(self._unread):
-            if not name.endswith(_IGNORED_SUFFIX):
-                file = self._reader.info(name).file
-                raise tensor_error(file, name, "is not one that this model reads")
+            info = self._reader.info(name)
+            if name.endswith(_ZERO_POINTS):
+                if self._reader.read(name).reshape(-1).view(torch.uint8).any():
+                    raise tensor_error(info.file, name, "is not all zero: not symmetric FP8")
+            elif not name.endswith(_IGNORED_SUFFIX):
+                raise tensor_error(info.file, name, "is not one that this model reads")
         self._on_progress(self._reader.total_bytes, self._reader.total_bytes)
 
-    def _read_plain(self, name: str) -> torch.Tensor:
+    def _find(self, name: str, shape: tuple[int, int]) -> MatrixSource:
+        source = find_matrix(self._reader, self._dialect, name, shape)
+        self._unread.difference_update(source.tensors)
+        return source
+
+    def _part(self, name: str, shape: tuple[int, int], unit: int) -> RankPart:
+        placement = self.placement(name)
+        return rank_part(shape, placement, rank=self._rank, size=self._size, unit=unit)
+
+    def _stack(self, run: Sequence[tuple[MatrixSource, RankPart]], *, quantise: bool) -> Matrix:
+        """Reads matrices of one kind to where they stay: one matrix, nothing copied."""
+        is_fp8 = run[0][0].scale is not None
+        num_rows, columns = sum(part.shape[0] for _, part in run), run[0][1].shape[1]
+        dtype = torch.float8_e4m3fn if is_fp8 or quantise else self.dtype
+        values = torch.empty((num_rows, columns), dtype=dtype)
+        targets = torch.split(values, [part.shape[0] for _, part in run])
+        if not is_fp8 and not quantise:
+            for (source, part), target in zip(run, targets, strict=True):
+                self._parts.read_plain(source.weight, part, target)
+            return values.to(self.device)
+        fill = self._parts.read_fp8 if is_fp8 else self._parts.read_quantised
+        scales = [fill(*each, target) for each, target in zip(run, targets, strict=True)]
+        inputs = run[0][0].inputs if is_fp8 else InputScheme()
+        return Fp8Matrix(values=values, scale=BlockScale.join(scales), inputs=inputs).to(
+            self.device
+        )
+
+    def _plain_info(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
         info = self._reader.info(name)
         if info.dtype not in UNQUANTISED:
             raise tensor_error(info.file, name, f"is {info.dtype}; it must be F32, F16 or BF16")
+        if info.shape != shape:
+            raise shape_error(info, f"{list(shape)}")
+        return info
+
+    def _read_plain(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        self._plain_info(name, shape)
         self._done(name)
         return self._reader.read(name)
 
-    def _done(self, *names: str) -> None:
-        self._unread.difference_update(names)
-        self._num_bytes += sum(self._reader.info(name).num_bytes for name in names)
-        self._on_progress(self._num_bytes, self._reader.total_bytes)
+    def _done(self, name: str) -> None:
+        self._unread.discard(name)
+        self._count(self._reader.info(name).num_bytes)
 
-    def _shape_error(self, name: str, wanted: str) -> Exception:
-        info = self._reader.info(name)
-        return tensor_error(
-            info.file, name, f"has the shape {list(info.shape)}; it must be {wanted}"
-        )
+    def _count(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        self._on_progress(self._num_bytes, self._reader.total_bytes)

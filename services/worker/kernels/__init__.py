@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from services.worker.batch import Batch
-from services.worker.kernels.kv_cache import KVCache
+from services.worker.fp8_matrix import Fp8Matrix
+from services.worker.kernels.kv_cache import KVCache, LayerCache
 from services.worker.kernels.reference import ReferenceKernels
 
 # What a backend makes of a weight matrix, or of a step's attention: only the backend looks inside.
@@ -30,13 +31,19 @@ class Kernels(Protocol):
     def padded_rows(self, num_rows: int) -> int:
         """The rows that a step of `num_rows` tokens is padded to."""
 
-    def pack_linear(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
-        """Lays out a matrix [out, in] for `linear`, and the bias [out] that it adds."""
+    def pack_linear(
+        self, weight: torch.Tensor | Fp8Matrix, bias: torch.Tensor | None = None
+    ) -> PackedLinear:
+        """Lays out a matrix [out, in] for `linear`, and the bias [out] that it adds.
+
+        The matrix is in dtype, or in FP8 as it is stored.
+        """
 
     def linear(self, x: torch.Tensor, weight: PackedLinear) -> torch.Tensor:
         """x [T, in] times the matrix, plus the bias where there is one: [T, out], in dtype.
 
-        Accumulated in float32 and rounded once.
+        Accumulated in float32 and rounded once. With FP8 activations, x is first rounded as the
+        matrix declares it (Fp8Matrix.inputs).
         """
 
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -63,7 +70,7 @@ class Kernels(Protocol):
         self,
         key: torch.Tensor,
         value: torch.Tensor,
-        layer: tuple[torch.Tensor, torch.Tensor],
+        layer: LayerCache,
         plan: AttentionPlan,
     ) -> None:
         """Stores key and value [T, KV heads, head_dim] in the slots of the step's rows."""
@@ -71,16 +78,28 @@ class Kernels(Protocol):
     def attend(
         self,
         query: torch.Tensor,
-        layer: tuple[torch.Tensor, torch.Tensor],
+        layer: LayerCache,
         plan: AttentionPlan,
         scale: float,
     ) -> torch.Tensor:
         """Causal attention of query [T, heads, head_dim]: [T, heads * head_dim] in dtype."""
 
 
-def choose_kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """The backend for this device and dtype of the activations."""
-    return ReferenceKernels(device, dtype)
+def choose_kernels(
+    device: torch.device, dtype: torch.dtype, *, fp8_activations: bool = False
+) -> Kernels:
+    """The backend for this device and dtype of the activations.
+
+    fp8_activations: matrices in FP8 have their inputs rounded to FP8 too, where they declare how.
+    """
+    return ReferenceKernels(device, dtype, fp8_activations=fp8_activations)
 
 
-__all__ = ["AttentionPlan", "KVCache", "Kernels", "PackedLinear", "choose_kernels"]
+__all__ = [
+    "AttentionPlan",
+    "KVCache",
+    "Kernels",
+    "LayerCache",
+    "PackedLinear",
+    "choose_kernels",
+]

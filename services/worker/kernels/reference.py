@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from services.worker.batch import Batch
+from services.worker.fp8_matrix import Fp8Matrix, InputScheme
 from services.worker.kernels import reference_attention as attention
 from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, Tiling, plan_attention
 from services.worker.kernels.elementwise import silu_
-from services.worker.kernels.kv_cache import KVCache
+from services.worker.kernels.fp8_inputs import round_inputs
+from services.worker.kernels.kv_cache import KVCache, LayerCache
 from services.worker.kernels.row_tiles import (
     SMALLEST_TILE,
     RowFunction,
@@ -30,18 +32,28 @@ from services.worker.kernels.row_tiles import (
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLinear:
-    """A packed matrix, and the sizes of tiles that rows may come in, largest first."""
+    """A packed matrix, and the sizes of tiles that rows may come in, largest first.
+
+    inputs: how x is rounded before it is multiplied; None: not at all.
+    """
 
     function: RowFunction
     row_tiles: tuple[int, ...]
+    inputs: InputScheme | None
 
 
 class ReferenceKernels:
-    """The operations of `Kernels`, on any device. Row invariance is promised on CPUs only."""
+    """The operations of `Kernels`, on any device. Row invariance is promised on CPUs only.
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    FP8 matrices are expanded to dtype when they are packed.
+    """
+
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype, *, fp8_activations: bool = False
+    ) -> None:
         self.device = device
         self.dtype = dtype
+        self._fp8_activations = fp8_activations
         self.block_tokens_multiple = KEY_TILE
         if device.type == "cuda":
             _accumulate_in_float32()
@@ -52,18 +64,24 @@ class ReferenceKernels:
         return -(-num_rows // SMALLEST_TILE) * SMALLEST_TILE
 
     def pack_linear(
-        self, weight: torch.Tensor, bias: torch.Tensor | None = None
+        self, weight: torch.Tensor | Fp8Matrix, bias: torch.Tensor | None = None
     ) -> ReferenceLinear:
+        inputs = None
+        if isinstance(weight, Fp8Matrix):
+            inputs = weight.inputs if self._fp8_activations else None
+            weight = weight.expand(self.dtype)
         function = row_function(weight, bias)
         if self.device.type != "cpu":
-            return ReferenceLinear(function, (1,))
+            return ReferenceLinear(function, (1,), inputs)
         shape = (weight.shape, bias is not None)
         if shape not in self._row_tiles:
             width, dtype = weight.shape[1], weight.dtype
             self._row_tiles[shape] = equal_row_tiles(function, width, dtype)
-        return ReferenceLinear(function, self._row_tiles[shape])
+        return ReferenceLinear(function, self._row_tiles[shape], inputs)
 
     def linear(self, x: torch.Tensor, weight: ReferenceLinear) -> torch.Tensor:
+        if weight.inputs is not None:
+            x = round_inputs(x, weight.inputs)
         if self.device.type != "cpu":
             return weight.function(x)
         return in_tiles(weight.function, x, weight.row_tiles)
@@ -102,7 +120,7 @@ class ReferenceKernels:
         self,
         key: torch.Tensor,
         value: torch.Tensor,
-        layer: tuple[torch.Tensor, torch.Tensor],
+        layer: LayerCache,
         plan: AttentionPlan,
     ) -> None:
         attention.write_kv(key, value, layer, plan)
@@ -110,7 +128,7 @@ class ReferenceKernels:
     def attend(
         self,
         query: torch.Tensor,
-        layer: tuple[torch.Tensor, torch.Tensor],
+        layer: LayerCache,
         plan: AttentionPlan,
         scale: float,
     ) -> torch.Tensor:

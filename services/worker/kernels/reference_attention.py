@@ -21,8 +21,10 @@ import math
 import torch
 import torch.nn.functional as F
 
+from services.worker.fp8_matrix import e4m3_values, to_e4m3
 from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, TileBatch, Tiling
 from services.worker.kernels.elementwise import exp2_
+from services.worker.kernels.kv_cache import LayerCache
 
 _PREFILL_TOKENS = 32  # of a query tile: enough rows to keep the cores busy, few to waste
 _LARGEST_STORED = 1e15  # what infinity is stored as, where the dtype holds it
@@ -31,7 +33,7 @@ _LARGEST_STORED = 1e15  # what infinity is stored as, where the dtype holds it
 def write_kv(
     key: torch.Tensor,  # [T, KV heads, head_dim]
     value: torch.Tensor,
-    layer: tuple[torch.Tensor, torch.Tensor],
+    layer: LayerCache,
     plan: AttentionPlan,
 ) -> None:
     """Stores the true rows; what overflowed is stored as a large number instead.
@@ -39,16 +41,28 @@ def write_kv(
     A hidden key weighs exactly 0, but 0 x infinity would carry one request's overflow into
     another's sum.
     """
-    for cache, rows in zip(layer, (key, value), strict=True):
-        flat = rows[: plan.num_rows].to(cache.dtype).reshape(-1, cache.shape[-1])
-        largest = min(_LARGEST_STORED, torch.finfo(cache.dtype).max)
-        flat.nan_to_num_(0.0, posinf=largest, neginf=-largest)
-        cache.view(-1, cache.shape[-1]).index_copy_(0, plan.kv_rows, flat)
+    stored = ((layer.keys, key, layer.key_scale), (layer.values, value, layer.value_scale))
+    for cache, rows, scale in stored:
+        head_dim = cache.shape[-1]
+        flat = _as_stored(rows[: plan.num_rows], cache.dtype, scale).reshape(-1, head_dim)
+        target = cache.view(-1, head_dim)
+        if cache.dtype == torch.float8_e4m3fn:  # bytes, because torch does not copy FP8 by index
+            target, flat = target.view(torch.uint8), flat.view(torch.uint8)
+        target.index_copy_(0, plan.kv_rows, flat)
+
+
+def _as_stored(rows: torch.Tensor, dtype: torch.dtype, scale: float) -> torch.Tensor:
+    """A copy in the cache's dtype, NaN as 0 and infinity as a large number."""
+    if dtype == torch.float8_e4m3fn:
+        rows = rows.float().nan_to_num(0.0)
+        return to_e4m3(rows, rows.new_tensor(scale))
+    largest = min(_LARGEST_STORED, torch.finfo(dtype).max)
+    return rows.to(dtype, copy=True).nan_to_num_(0.0, posinf=largest, neginf=-largest)
 
 
 def attend(
     query: torch.Tensor,  # [T, heads, head_dim]
-    layer: tuple[torch.Tensor, torch.Tensor],
+    layer: LayerCache,
     plan: AttentionPlan,
     scale: float,
 ) -> torch.Tensor:
@@ -63,7 +77,7 @@ def attend(
 
 def _attend_tiles(
     query: torch.Tensor,
-    layer: tuple[torch.Tensor, torch.Tensor],
+    layer: LayerCache,
     tiles: TileBatch,
     heads_per_kv_head: int,
 ) -> torch.Tensor:
@@ -71,7 +85,8 @@ def _attend_tiles(
     queries = _tile_queries(query, tiles, heads_per_kv_head)  # [N, KV heads, R, head_dim]
     _, num_kv_heads, num_rows, head_dim = queries.shape
     pair_queries = queries.index_select(0, tiles.pair_tiles)
-    keys, values = (_gather(cache, tiles.pair_blocks) for cache in layer)
+    keys = _gather(layer.keys, tiles.pair_blocks, layer.key_scale)
+    values = _gather(layer.values, tiles.pair_blocks, layer.value_scale)
     scores = torch.bmm(pair_queries.view(-1, num_rows, head_dim), keys.transpose(1, 2))
     scores = scores.view(-1, num_kv_heads, num_rows, KEY_TILE)
     torch.minimum(scores, tiles.ceiling, out=scores)
@@ -108,11 +123,13 @@ def _tile_rows(outputs: torch.Tensor, tiles: TileBatch, heads_per_kv_head: int) 
     return rows.transpose(1, 2).reshape(num_tiles * num_tokens, -1)
 
 
-def _gather(cache: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
+def _gather(cache: torch.Tensor, blocks: torch.Tensor, scale: float) -> torch.Tensor:
     """The key tiles of a layer's keys or values: [P x KV heads, KEY_TILE, head_dim] float32."""
     heads_and_blocks = cache.view(cache.shape[0] * cache.shape[1], -1)
-    gathered = heads_and_blocks.index_select(0, blocks).float()
-    return gathered.view(-1, KEY_TILE, cache.shape[-1])
+    gathered = heads_and_blocks.index_select(0, blocks)
+    if cache.dtype == torch.float8_e4m3fn:
+        gathered = e4m3_values(gathered).mul_(scale)
+    return gathered.float().view(-1, KEY_TILE, cache.shape[-1])
 
 
 def _merge_key_tiles(

@@ -33,12 +33,14 @@ class PagedAttention:
     def __init__(
         self,
         parts: Parts,
+        name: str,
         layer: int,
         *,
         query_norm: HeadNorm | None = None,
         key_norm: HeadNorm | None = None,
     ) -> None:
         self._kernels, self._layer = parts.kernels, layer
+        self._kv_scales = parts.weights.kv_scales(name)
         self._window = parts.config.windows[layer]
         self._query_norm, self._key_norm = query_norm, key_norm
         self._head_dim = parts.config.head_dim
@@ -54,6 +56,6 @@ class PagedAttention:
             turned = torch.cat((self._query_norm(query), self._key_norm(key)), dim=1)
         turned = self._kernels.rotary(turned, step.cos, step.sin)
         query, key = torch.split(turned, [num_heads, num_kv_heads], dim=1)
-        layer, plan = step.cache.layer(self._layer), step.plans[self._window]
+        layer, plan = step.cache.layer(self._layer, self._kv_scales), step.plans[self._window]
         self._kernels.write_kv(key, value, layer, plan)
         return self._kernels.attend(query, layer, plan, self._scale)

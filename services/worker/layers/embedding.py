@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from services.worker.checkpoint.weights import Matrix
 from services.worker.layers.parts import Parts
 
 
@@ -28,7 +29,7 @@ class Head:
         self._kernels, weights, config = parts.kernels, parts.weights, parts.config
         if config.tie_word_embeddings:
             weights.ignore_copy(name, tied_to.name)
-            matrix = tied_to.table
+            matrix: Matrix = tied_to.table
         else:
             matrix = weights.matrix(name, rows=config.vocab_size, columns=config.hidden_size)
         self._num_tokens = matrix.shape[0]

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
+from services.worker.checkpoint.weights import Matrix
+from services.worker.kernels import PackedLinear
 from services.worker.layers.parts import Parts
 
 
 class Linear:
     """x [T, in] -> [T, out]: several matrices with the same input in one product, with the biases
-    that the configuration names.
+    that the configuration names. Matrices that are not rounded alike take a product each.
 
     `rows` are the outputs of each of `names`, `columns` their inputs, `unit` what must stay on one
     rank (a head). Where the checkpoint's placement deals a matrix out by inputs ("row"), each rank
@@ -29,21 +31,23 @@ class Linear:
     ) -> None:
         self._kernels, self._group = parts.kernels, parts.group
         self._summed = parts.weights.placement(names[0]) == "row"
-        matrices = [
-            parts.weights.matrix(name, rows=num_rows, columns=columns, unit=unit)
-            for name, num_rows in zip(names, rows, strict=True)
-        ]
         biases = [
             parts.weights.bias(name, rows=num_rows, unit=unit)
             for name, num_rows in zip(names, rows, strict=True)
             if name.rpartition(".")[2] in parts.config.biases
         ]
         assert len(biases) in (0, len(names)), f"some of {names} have a bias"
-        self._packed = self._kernels.pack_linear(
-            matrices[0] if len(matrices) == 1 else torch.cat(matrices),
-            torch.cat(biases) if biases else None,
-        )
+        matrices = parts.weights.stacked(names, rows=rows, columns=columns, unit=unit)
+        self._packed = self._pack(matrices, torch.cat(biases) if biases else None)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        result = self._kernels.linear(x, self._packed)
+        results = [self._kernels.linear(x, packed) for packed in self._packed]
+        result = results[0] if len(results) == 1 else torch.cat(results, dim=1)
         return self._group.all_reduce(result) if self._summed else result
+
+    def _pack(self, matrices: list[Matrix], bias: torch.Tensor | None) -> list[PackedLinear]:
+        """Takes the matrices out of their list, so that each can go once it is packed."""
+        biases: Sequence[torch.Tensor | None] = [None] * len(matrices)
+        if bias is not None:
+            biases = torch.split(bias, [matrix.shape[0] for matrix in matrices])
+        return [self._kernels.pack_linear(matrices.pop(0), each) for each in biases]

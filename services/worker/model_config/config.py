@@ -17,10 +17,11 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFiles:
-    """The two files of a folder that describe its model."""
+    """The files of a folder that describe its model."""
 
     config: JsonFile
     generation: JsonFile
+    quantization: JsonFile = JsonFile("hf_quant_config.json", {})  # noqa: RUF009 - frozen
 
     @classmethod
     def read(cls, folder: Path) -> ModelFiles:
@@ -28,6 +29,7 @@ class ModelFiles:
         return cls(
             config=JsonFile.read(folder / "config.json"),
             generation=JsonFile.read_optional(folder / "generation_config.json"),
+            quantization=JsonFile.read_optional(folder / "hf_quant_config.json"),
         )
 
     @property
@@ -58,7 +60,7 @@ class ModelConfig:
     sampling: SamplingDefaults
     biases: frozenset[str] = frozenset()  # the matrices that have one, by their names' last parts
     windows: tuple[int | None, ...]  # of each layer: latest tokens that a token sees; None: all
-    quantization: Mapping[str, Any] = field(default_factory=dict)  # read by checkpoint.fp8
+    quantization: Mapping[str, Any] = field(default_factory=dict)  # read by checkpoint.dialects
 
     @classmethod
     def of(
@@ -105,7 +107,7 @@ class ModelConfig:
                 None if window is None or window >= max_context else window
                 for window in windows or [None] * files.num_layers
             ),
-            quantization=_quantization(config),
+            quantization=_quantization(config, files.quantization),
         )
         _check_shapes(config, result)
         return result
@@ -142,12 +144,17 @@ def _eos_ids(config: JsonFile, generation: JsonFile) -> tuple[int, ...]:
     return tuple(dict.fromkeys(both))
 
 
-def _quantization(config: JsonFile) -> Mapping[str, Any]:
-    """quantization_config, with Friendli's own mark beside it, as checkpoint.fp8 reads them."""
+def _quantization(config: JsonFile, modelopt: JsonFile) -> Mapping[str, Any]:
+    """quantization_config, with Friendli's own mark beside it, as checkpoint.dialects reads them.
+
+    Where config.json has none, hf_quant_config.json counts, which ModelOpt writes.
+    """
     value = config.values.get("quantization_config") or config.values.get("compression_config")
     if value is not None and not isinstance(value, dict):
         raise config.error("quantization_config", "an object or null")
     result = dict(value or {})
+    if not result and (stated := modelopt.part("quantization")) is not None:
+        result = {"quant_method": "modelopt", **stated.values}
     if config.flag("use_fp8_e4m3"):
         result["use_fp8_e4m3"] = True
     return result

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
+import structlog
 import torch
 
 from services.worker.batch import Batch
-from services.worker.checkpoint.fp8 import choose_dialect
+from services.worker.checkpoint.dialects import choose_dialect
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.kernels import KVCache, choose_kernels
@@ -26,6 +27,8 @@ from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
 from services.worker.models.paged import Decoder, PagedModel
 from services.worker.parallel.group import Group
 from services.worker.placement import Placement
+
+log = structlog.get_logger()
 
 
 class Architecture(Protocol):
@@ -45,7 +48,7 @@ class Model(Protocol):
     """What the engine runs."""
 
     config: ModelConfig
-    dtype: torch.dtype  # of activations and cache
+    dtype: torch.dtype  # of activations
 
     def kv_bytes_per_block(self, block_tokens: int) -> int:
         """Bytes that one block of all layers takes on this rank."""
@@ -96,6 +99,9 @@ def load_model(
     rank: int = 0,
     size: int = 1,
     num_threads: int | None = None,
+    fp8_weights: bool = False,
+    fp8_activations: bool = False,
+    fp8_kv_cache: bool = False,
     on_progress: Callable[[int, int], None] = lambda loaded_bytes, total_bytes: None,
 ) -> Model:
     """Loads this rank's part of the checkpoint in `folder`.
@@ -104,6 +110,10 @@ def load_model(
     multiply bfloat16 natively and few multiply float16. num_threads is set for the whole process,
     before kernels are compared for row invariance, which holds for that number of threads.
     on_progress is told (loaded bytes, total bytes) of the files.
+
+    fp8_weights: 16-bit weights of the decoder's layers are rounded to FP8 as they are loaded.
+    fp8_activations: FP8 matrices get their inputs rounded as the checkpoint declares it.
+    fp8_kv_cache: keys and values are stored in FP8, with the checkpoint's scales.
 
     Raises NotFoundError and InvalidArgumentError, naming file, key or tensor, and reason.
     """
@@ -114,7 +124,9 @@ def load_model(
     config = architecture.read_config(files)
     dialect = choose_dialect(config.quantization)
     group = Group(rank=rank, size=size)
-    kernels = choose_kernels(device, dtype or _default_dtype(config, device))
+    kernels = choose_kernels(
+        device, dtype or _default_dtype(config, device), fp8_activations=fp8_activations
+    )
     weights = Weights(
         CheckpointReader(folder),
         dialect,
@@ -124,12 +136,19 @@ def load_model(
         rank=rank,
         size=size,
         on_progress=on_progress,
+        quantise=fp8_weights,
     )
     parts = Parts(config=config, kernels=kernels, weights=weights, group=group)
     with torch.inference_mode():
         decoder = architecture.Decoder(parts)
     weights.finish()
-    return PagedModel(config, kernels, decoder)
+    if fp8_kv_cache and weights.num_without_kv_scales:
+        log.warning(
+            "the checkpoint has no scales for some keys and values in FP8: 1.0 is used",
+            layers=weights.num_without_kv_scales,
+        )
+    kv_dtype = torch.float8_e4m3fn if fp8_kv_cache else kernels.dtype
+    return PagedModel(config, kernels, decoder, kv_dtype)
 
 
 def _default_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:

@@ -49,7 +49,7 @@ class SelfAttention:
             columns=config.hidden_size,
             unit=config.head_dim,
         )
-        self.attention = PagedAttention(parts, layer)
+        self.attention = PagedAttention(parts, name, layer)
         self.o_proj = Linear(
             parts,
             [f"{name}.o_proj"],

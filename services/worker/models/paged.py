@@ -35,14 +35,17 @@ class Decoder(Protocol):
 class PagedModel:
     """Implements `Model`: pads a step's rows as the kernels want them, and runs the decoder."""
 
-    def __init__(self, config: ModelConfig, kernels: Kernels, decoder: Decoder) -> None:
+    def __init__(
+        self, config: ModelConfig, kernels: Kernels, decoder: Decoder, kv_dtype: torch.dtype
+    ) -> None:
         self.config = config
         self.dtype = kernels.dtype
+        self._kv_dtype = kv_dtype
         self._kernels = kernels
         self._decoder = decoder
 
     def kv_bytes_per_block(self, block_tokens: int) -> int:
-        element_bytes = self.dtype.itemsize
+        element_bytes = self._kv_dtype.itemsize
         per_token = kv_bytes_per_token(self.config, num_devices=1, element_bytes=element_bytes)
         return per_token * block_tokens
 
@@ -61,7 +64,9 @@ class PagedModel:
         )
         self._decoder.rotary.cover(num_blocks * block_tokens)
         # Zeros: the system gives out the pages when they are first written.
-        return KVCache(storage=torch.zeros(shape, dtype=self.dtype, device=self._kernels.device))
+        return KVCache(
+            storage=torch.zeros(shape, dtype=self._kv_dtype, device=self._kernels.device)
+        )
 
     @torch.inference_mode()
     def hidden_states(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:

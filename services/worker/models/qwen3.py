@@ -28,6 +28,7 @@ class SelfAttention(llama.SelfAttention):
         super().__init__(parts, name, layer)
         self.attention = PagedAttention(
             parts,
+            name,
             layer,
             query_norm=HeadNorm(parts, f"{name}.q_norm"),
             key_norm=HeadNorm(parts, f"{name}.k_norm"),

@@ -69,7 +69,7 @@ def entry(dtype: str, shape: Any, start: Any, stop: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot be mapped"),
+        (b"", "is cut off: 0 bytes"),
         (b"1234", "is cut off"),
         ((2**63).to_bytes(8, "little") + b"{}", "header of 9223372036854775808 bytes"),
         ((100).to_bytes(8, "little") + b"{}", "header of 100 bytes"),

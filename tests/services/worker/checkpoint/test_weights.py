@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from octavo.errors import InvalidArgumentError
-from services.worker.checkpoint.fp8 import NoDialect
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.models import load_model
@@ -88,7 +87,7 @@ def test_ranks_share_the_outputs_of_a_bias_or_the_first_has_it(tmp_path: Path) -
         return [
             Weights(
                 CheckpointReader(tmp_path),
-                NoDialect(),
+                None,
                 dtype=torch.float32,
                 device=torch.device("cpu"),
                 placement=DECODER_PLACEMENT,

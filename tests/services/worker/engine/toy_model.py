@@ -58,7 +58,8 @@ class ToyModel:
         """The logits themselves."""
         self.num_tokens_of_steps.append(len(batch.token_ids))
         assert len(set(batch.slots.tolist())) == len(batch.slots), "two rows write one slot"
-        tokens, positions = kv_cache.layer(0)  # each [1, blocks, block_tokens, 1]
+        layer = kv_cache.layer(0)
+        tokens, positions = layer.keys, layer.values  # each [1, blocks, block_tokens, 1]
         tokens.view(-1)[batch.slots] = batch.token_ids
         positions.view(-1)[batch.slots] = batch.positions
         contexts = [

@@ -146,7 +146,7 @@ def test_attention_is_softmax_over_the_keys_so_far(
         for head in range(num_heads):
             keys, values = (
                 part[head * num_kv_heads // num_heads].reshape(-1, head_dim)[slots].double()
-                for part in cache.layer(0)
+                for part in cache.storage[0]
             )
             weights = torch.softmax(keys @ query[row, head].double() * 0.25, 0)
             torch.testing.assert_close(
@@ -162,7 +162,7 @@ def test_keys_and_values_go_to_their_slots_and_nowhere_else(
     plan = kernels.plan_attention(batch, cache, 3)
     key, value = (randn(8, 3, 16, seed=seed, device=device) for seed in (0, 1))
     kernels.write_kv(key, value, cache.layer(1), plan)
-    for written, rows in zip(cache.layer(1), (key, value), strict=True):
+    for written, rows in zip(cache.storage[1], (key, value), strict=True):
         at_slots = written.reshape(3, 40, 16)[:, batch.slots].transpose(0, 1)
         assert torch.equal(at_slots, rows[:7])
         assert written.count_nonzero() == rows[:7].count_nonzero()

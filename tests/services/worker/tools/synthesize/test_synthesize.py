@@ -11,8 +11,10 @@ import torch
 
 from services.tokenizer.backends.huggingface import HuggingFaceBackend
 from services.tokenizer.tokenizer_config import TokenizerConfig
-from services.worker.checkpoint.fp8 import FriendliDialect
+from services.worker.checkpoint.dialects import choose_dialect
+from services.worker.checkpoint.part_reader import read_matrix
 from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.models import load_model, read_config
 from services.worker.tools.synthesize.__main__ import main
 from services.worker.tools.synthesize.shapes import SHAPES
@@ -46,10 +48,10 @@ def test_the_default_has_the_default_models_shape() -> None:
 
 @pytest.mark.parametrize("name", ["self_attn.q_proj", "mlp.down_proj"])
 def test_matrices_are_normal_and_keep_the_size_of_activations(tiny: Path, name: str) -> None:
-    read = FriendliDialect().read(CheckpointReader(tiny), f"model.layers.1.{name}")
-    assert read is not None
-    weight, used = read
-    assert len(used) == 3  # bits and two scales
+    dialect = choose_dialect(read_config(tiny).quantization)
+    weight = read_matrix(CheckpointReader(tiny), dialect, f"model.layers.1.{name}")
+    assert isinstance(weight, Fp8Matrix)
+    assert weight.inputs is not None and weight.inputs.static_scale is not None
     values = weight.expand(torch.float32)
     assert values.std() == pytest.approx(values.shape[1] ** -0.5, rel=0.03)
     assert values.mean().abs() < 0.03 * values.std()

@@ -1,0 +1,90 @@
+"""Which files of a folder hold the tensors: one, or several with an index.
+
+Files are named by the index, which may come from anyone: a name leads to a regular file of this
+very folder, or is refused. A symlink is followed wherever it leads, because a hub's cache is made
+of them (docs/decisions/0022-symlinks-are-followed.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from octavo.errors import NotFoundError
+from services.worker.checkpoint.safetensors_header import (
+    MAX_HEADER_BYTES,
+    file_error,
+    tensor_error,
+)
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+
+
+def find_shards(folder: Path) -> Mapping[str, list[str]]:
+    """The files to read, each with the tensors that an index puts there.
+
+    Raises NotFoundError for a file that is not there, InvalidArgumentError for a wrong index.
+    """
+    if (folder / INDEX).is_file():
+        shards = _read_index(folder / INDEX)
+        _check_all_named(folder, shards)
+        return shards
+    if (folder / SINGLE).is_file():
+        return {SINGLE: []}
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in _PICKLES)
+    refused = f"; {others[0]} is a pickle, which may run code, and is never read" if others else ""
+    raise NotFoundError(
+        f"{folder} holds neither {SINGLE} nor {INDEX}{refused}.",
+        reason="CHECKPOINT_FILE_MISSING",
+        metadata={"file": SINGLE},
+    )
+
+
+def _read_index(path: Path) -> dict[str, list[str]]:
+    if path.stat().st_size > MAX_HEADER_BYTES:
+        raise file_error(path.name, f"is larger than {MAX_HEADER_BYTES} bytes")
+    try:
+        weight_map = json.loads(path.read_bytes())["weight_map"]
+        items = list(weight_map.items())
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        raise file_error(path.name, "is not JSON with a weight_map object") from None
+    files: dict[str, list[str]] = {}
+    for name, file in items:
+        if not _is_plain_safetensors_name(file):
+            raise tensor_error(
+                path.name, name, f"is in {file!r:.100}; it must be a .safetensors file beside it"
+            )
+        files.setdefault(file, []).append(name)
+    if not files:
+        raise file_error(path.name, "names no tensor")
+    for file in files:
+        if not (path.parent / file).is_file():
+            raise NotFoundError(
+                f"{path.name}: {file} does not exist.",
+                reason="CHECKPOINT_FILE_MISSING",
+                metadata={"file": file},
+            )
+    return files
+
+
+def _check_all_named(folder: Path, named: Mapping[str, object]) -> None:
+    """A shard that the index leaves out would be tensors left out."""
+    for path in sorted(folder.glob("model-*.safetensors")):
+        if _SHARD.fullmatch(path.name) and path.name not in named:
+            raise file_error(INDEX, f"does not name {path.name}, which is beside it")
+
+
+def _is_plain_safetensors_name(file: object) -> bool:
+    """A file of this very folder: a path could lead out of it."""
+    return (
+        isinstance(file, str)
+        and file.endswith(".safetensors")
+        and len(file) < 256
+        and PurePosixPath(file).name == file
+        and file.isprintable()
+        and "\\" not in file
+    )
