@@ -60,9 +60,9 @@ def write_random(folder: Path, config: PretrainedConfig, seed: int = 0) -> PreTr
     return model
 
 
-def quantise(folder: Path, model: PreTrainedModel) -> None:
+def quantise(folder: Path, model: PreTrainedModel, *, input_scale: float | None = None) -> None:
     """Rewrites the layers' matrices of a saved model in Friendli's FP8, and gives `model` what
-    these stand for.
+    these stand for. input_scale: that of every matrix's inputs; None: each token has its own.
     """
     tensors = load_file(folder / "model.safetensors")
     state = model.state_dict()
@@ -72,10 +72,24 @@ def quantise(folder: Path, model: PreTrainedModel) -> None:
         state[name].copy_(values.float() * scale)
         tensors[name] = values.view(torch.int8)
         tensors[name.replace(".weight", ".weight_scale")] = scale
-        tensors[name.replace(".weight", ".in_scale")] = torch.tensor(0.02)
+        if input_scale is not None:
+            tensors[name.replace(".weight", ".in_scale")] = torch.tensor(input_scale)
     save_file(tensors, folder / "model.safetensors")
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_fp8_e4m3": True}))
+
+
+def round_inputs(model: PreTrainedModel, *, input_scale: float | None) -> None:
+    """Rounds the inputs of the layers' matrices to FP8, as `quantise` declared it."""
+
+    def rounded(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
+        x = inputs[0]
+        scale = x.abs().amax(-1, keepdim=True) / 448 if input_scale is None else input_scale
+        return (x / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float() * scale
+
+    for name, module in model.named_modules():
+        if name.endswith("_proj"):
+            module.register_forward_pre_hook(rounded)
 
 
 @torch.inference_mode()
