@@ -1,4 +1,5 @@
-"""Inputs rounded to FP8, in every architecture, against transformers with the same rounding.
+"""Inputs rounded to FP8, in every architecture: as transformers with the same rounding, and equal
+in every bit whatever else is in the batch.
 
 A value near a tie may be rounded to either side, and moves all that comes after it: so most of many
 short prompts are compared sharply, and a long one by what rounding does to it.
@@ -21,6 +22,7 @@ from tests.services.worker.models.oracle import (
     round_inputs,
     write_random,
 )
+from tests.services.worker.models.test_row_invariance import assert_row_invariant
 from tests.services.worker.paged_sequences import PagedSequence, PagedSequences
 
 SHORT = [[first, first * 7 % 96] for first in range(96)]
@@ -52,6 +54,19 @@ def test_logits_equal_transformers(
     given = paged.step([(PagedSequence(LONG[0].tolist()), LONG.shape[1])])[0].cpu()
     expected = theirs(LONG).logits[0, -1]
     assert rms(given - expected) < rms(without - expected)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_a_row_keeps_its_bits(tmp_path: Path, config: PretrainedConfig) -> None:
+    quantise(tmp_path, write_random(tmp_path, config))
+    model = load_model(
+        tmp_path,
+        device=torch.device("cpu"),
+        dtype=torch.bfloat16,
+        fp8_activations=True,
+        fp8_kv_cache=True,
+    )
+    assert_row_invariant(model, num_trials=1)
 
 
 def rms(x: torch.Tensor) -> float:
