@@ -87,6 +87,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.answers = Answers()
         self.asked: dict[int, Submission] = {}
         self.cancelled: set[int] = set()
+        self.cancelled_outputs: set[tuple[int, int]] = set()
 
     @rule(
         prompt=st.lists(_IDS, min_size=1, max_size=12),
@@ -133,6 +134,15 @@ class EngineMachine(RuleBasedStateMachine):
         if key not in self.answers.ends:
             self.cancelled.add(key)
         self.engine.cancel([key])
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data())
+    def cancel_output(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.asked)))
+        index = data.draw(st.integers(0, self.asked[key].num_outputs))  # the last is none
+        if (key, index) not in self.answers.finishes:
+            self.cancelled_outputs.add((key, index))
+        self.engine.cancel_outputs([(key, index)])
 
     @rule(count=st.integers(1, 4))
     def step(self, count: int) -> None:
@@ -224,8 +234,11 @@ class EngineMachine(RuleBasedStateMachine):
             assert len(self.answers.prompt_logprobs[asked.key]) == len(asked.prompt_ids) - 1
         if end.reason in _CUT_SHORT:
             assert tuple(ids) == alone[: len(ids)]
-            cancelled = end.reason is FinishReason.CANCELLED
-            assert asked.key in self.cancelled if cancelled else asked.expires_at is not None
+            if end.reason is FinishReason.CANCELLED:
+                named = (asked.key, index) in self.cancelled_outputs
+                assert named or asked.key in self.cancelled
+            else:
+                assert asked.expires_at is not None
         else:
             assert (tuple(ids), end) == (alone, alone_end)
 
