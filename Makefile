@@ -24,6 +24,7 @@ PIP := .ci/quietly $(PYTHON) -m pip --disable-pip-version-check
 SOURCES := octavo services gateway tests docs/examples $(wildcard benchmarks)
 PROTOS := $(wildcard protos/octavo/v1/*.proto)
 READY := $(VENV)/octavo-ready
+KERNELS := $(VENV)/kernels-ready
 
 .PHONY: help setup serve test check stubs bench gpu gpu-wheels model FORCE
 .DEFAULT_GOAL := help
@@ -34,7 +35,7 @@ help:
 
 # ---- setup: runs again only when the dependencies or the choice of torch changed
 
-setup: $(READY)
+setup: $(READY) $(KERNELS)
 	@echo "setup: ready in $(VENV)"
 
 $(PYTHON):
@@ -56,12 +57,17 @@ $(READY): pyproject.toml constraints.txt $(VENV)/torch-choice
 	@$(PIP) check
 	@touch $@
 
-model: $(READY)
+# The C++ kernels for this machine's CPU; without a compiler it says what runs instead.
+$(KERNELS): $(READY) $(wildcard services/worker/kernels/cpu/native/*)
+	@$(PYTHON) -m services.worker.kernels.cpu.build
+	@touch $@
+
+model: $(READY) $(KERNELS)
 	@$(PYTHON) -m services.worker.tools.prepare >/dev/null
 
 # ---- the product and its tests
 
-serve: $(READY)
+serve: $(READY) $(KERNELS)
 	@$(PYTHON) -m octavo serve $(ARGS)
 
 test: model

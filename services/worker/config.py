@@ -27,6 +27,9 @@ class WorkerSettings(ModelSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of activations; auto is the checkpoint's own."
     )
+    kernels: Literal["auto", "reference"] = Field(
+        "auto", description="What computes; reference is plain torch, slow, everywhere the same."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8003, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8283, ge=0, le=65535, description="Port for /metrics.")

@@ -134,6 +134,7 @@ def _rank_config(
         model=str(settings.folder.resolve()),
         device=settings.device,
         dtype=settings.dtype,
+        kernels=settings.kernels,
         # Those that this process may use: a container's share, not the machine's.
         threads=settings.threads or len(os.sched_getaffinity(0)),
         block_tokens=settings.block_tokens,

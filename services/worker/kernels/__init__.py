@@ -7,18 +7,40 @@ result never depends, in any bit, on T, on its place, or on what the other rows 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
+import structlog
 import torch
 
 from services.worker.batch import Batch
 from services.worker.fp8_matrix import Fp8Matrix
+from services.worker.kernels.cpu.kernels import CpuKernels
+from services.worker.kernels.cpu.library import load_library
 from services.worker.kernels.kv_cache import KVCache, LayerCache
+from services.worker.kernels.layer_weights import LayerWeights
 from services.worker.kernels.reference import ReferenceKernels
+
+log = structlog.get_logger()
 
 # What a backend makes of a weight matrix, or of a step's attention: only the backend looks inside.
 PackedLinear: TypeAlias = Any
 AttentionPlan: TypeAlias = Any
+
+Backend: TypeAlias = Literal["auto", "reference"]
+
+
+class FusedLayer(Protocol):
+    """A decoder layer, whole."""
+
+    def __call__(
+        self,
+        hidden: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        cache: LayerCache,
+        plan: AttentionPlan,
+    ) -> None:
+        """Adds attention and MLP to hidden [T, hidden size] float32, in place."""
 
 
 class Kernels(Protocol):
@@ -26,7 +48,9 @@ class Kernels(Protocol):
 
     device: torch.device
     dtype: torch.dtype
+    name: str  # of the backend, and of what decides its bits
     block_tokens_multiple: int  # what a KV block's tokens must divide
+    block_tokens_unit: int  # and what must divide them
 
     def padded_rows(self, num_rows: int) -> int:
         """The rows that a step of `num_rows` tokens is padded to."""
@@ -45,6 +69,17 @@ class Kernels(Protocol):
         Accumulated in float32 and rounded once. With FP8 activations, x is first rounded as the
         matrix declares it (Fp8Matrix.inputs).
         """
+
+    def pack_gated(
+        self, weight: torch.Tensor | Fp8Matrix, bias: torch.Tensor | None = None
+    ) -> PackedLinear:
+        """Lays out a matrix [2 * width, in] for `gated_linear`: the gate's rows, then up's."""
+
+    def gated_linear(self, x: torch.Tensor, weight: PackedLinear) -> torch.Tensor:
+        """silu(gate) * up of x [T, in] times the matrix: [T, width] in dtype."""
+
+    def fuse_layer(self, weights: LayerWeights[PackedLinear]) -> FusedLayer | None:
+        """A decoder layer in one call; None where its operations are called one by one."""
 
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Rows of `table` [vocabulary, hidden] for ids [T]: [T, hidden] float32."""
@@ -86,17 +121,36 @@ class Kernels(Protocol):
 
 
 def choose_kernels(
-    device: torch.device, dtype: torch.dtype, *, fp8_activations: bool = False
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    head_dim: int,
+    fp8_activations: bool = False,
+    fp8_kv_cache: bool = False,
+    backend: Backend = "auto",
 ) -> Kernels:
-    """The backend for this device and dtype of the activations.
+    """The backend for this device and dtype of the activations: the compiled one on CPUs where it
+    was built and can compute such a model, else the reference.
 
     fp8_activations: matrices in FP8 have their inputs rounded to FP8 too, where they declare how.
+    fp8_kv_cache: keys and values are stored in FP8.
     """
+    is_plain = not fp8_activations and not fp8_kv_cache and CpuKernels.can_run(dtype, head_dim)
+    if backend == "auto" and device.type == "cpu" and is_plain:
+        library = load_library()
+        if library is not None:
+            return CpuKernels(library, torch.get_num_threads())
+        log.warning(
+            "CPU kernels are not built: the reference backend runs, 3 to 10 times slower",
+            command="make setup",
+        )
     return ReferenceKernels(device, dtype, fp8_activations=fp8_activations)
 
 
 __all__ = [
     "AttentionPlan",
+    "Backend",
+    "FusedLayer",
     "KVCache",
     "Kernels",
     "LayerCache",

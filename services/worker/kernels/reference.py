@@ -21,6 +21,7 @@ from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, Tili
 from services.worker.kernels.elementwise import silu_
 from services.worker.kernels.fp8_inputs import round_inputs
 from services.worker.kernels.kv_cache import KVCache, LayerCache
+from services.worker.kernels.layer_weights import LayerWeights
 from services.worker.kernels.row_tiles import (
     SMALLEST_TILE,
     RowFunction,
@@ -47,6 +48,9 @@ class ReferenceKernels:
 
     FP8 matrices are expanded to dtype when they are packed.
     """
+
+    name = "reference"
+    block_tokens_unit = 1
 
     def __init__(
         self, device: torch.device, dtype: torch.dtype, *, fp8_activations: bool = False
@@ -85,6 +89,17 @@ class ReferenceKernels:
         if self.device.type != "cpu":
             return weight.function(x)
         return in_tiles(weight.function, x, weight.row_tiles)
+
+    def pack_gated(
+        self, weight: torch.Tensor | Fp8Matrix, bias: torch.Tensor | None = None
+    ) -> ReferenceLinear:
+        return self.pack_linear(weight, bias)
+
+    def gated_linear(self, x: torch.Tensor, weight: ReferenceLinear) -> torch.Tensor:
+        return self.silu_mul(self.linear(x, weight))
+
+    def fuse_layer(self, weights: LayerWeights[ReferenceLinear]) -> None:
+        """Never: each operation is called by itself."""
 
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, table).float()

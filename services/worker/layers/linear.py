@@ -38,10 +38,10 @@ class Linear:
         ]
         assert len(biases) in (0, len(names)), f"some of {names} have a bias"
         matrices = parts.weights.stacked(names, rows=rows, columns=columns, unit=unit)
-        self._packed = self._pack(matrices, torch.cat(biases) if biases else None)
+        self.packed = self._pack(matrices, torch.cat(biases) if biases else None)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        results = [self._kernels.linear(x, packed) for packed in self._packed]
+        results = [self._kernels.linear(x, packed) for packed in self.packed]
         result = results[0] if len(results) == 1 else torch.cat(results, dim=1)
         return self._group.all_reduce(result) if self._summed else result
 
@@ -51,3 +51,17 @@ class Linear:
         if bias is not None:
             biases = torch.split(bias, [matrix.shape[0] for matrix in matrices])
         return [self._kernels.pack_linear(matrices.pop(0), each) for each in biases]
+
+
+class GatedLinear(Linear):
+    """x [T, in] -> [T, width] = silu(gate(x)) * up(x); `names` are gate and up."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if len(self.packed) == 1:
+            return self._kernels.gated_linear(x, self.packed[0])
+        return self._kernels.silu_mul(super().__call__(x))
+
+    def _pack(self, matrices: list[Matrix], bias: torch.Tensor | None) -> list[PackedLinear]:
+        if len(matrices) == 1:
+            return [self._kernels.pack_gated(matrices.pop(0), bias)]
+        return super()._pack(matrices, bias)

@@ -12,10 +12,10 @@ class RMSNorm:
 
     def __init__(self, parts: Parts, name: str) -> None:
         self._kernels, self._eps = parts.kernels, parts.config.rms_norm_eps
-        self._weight = parts.weights.vector(name, size=parts.config.hidden_size)
+        self.weight = parts.weights.vector(name, size=parts.config.hidden_size)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self._kernels.rms_norm(x, self._weight, self._eps)
+        return self._kernels.rms_norm(x, self.weight, self._eps)
 
 
 class HeadNorm:
@@ -23,8 +23,8 @@ class HeadNorm:
 
     def __init__(self, parts: Parts, name: str) -> None:
         self._kernels, self._eps = parts.kernels, parts.config.rms_norm_eps
-        self._weight = parts.weights.vector(name, size=parts.config.head_dim)
+        self.weight = parts.weights.vector(name, size=parts.config.head_dim)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         heads = x.reshape(-1, x.shape[-1]).float()
-        return self._kernels.rms_norm(heads, self._weight, self._eps).view(x.shape)
+        return self._kernels.rms_norm(heads, self.weight, self._eps).view(x.shape)

@@ -22,6 +22,7 @@ class RankConfig:
     model: str  # the checkpoint's folder
     device: str  # cpu, cuda or auto
     dtype: str  # float32, bfloat16, float16 or auto
+    kernels: str  # auto or reference
     threads: int
     block_tokens: int
     kv_cache_memory_bytes: int

@@ -21,7 +21,7 @@ from services.worker.batch import Batch
 from services.worker.checkpoint.dialects import choose_dialect
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
-from services.worker.kernels import KVCache, choose_kernels
+from services.worker.kernels import Backend, KVCache, choose_kernels
 from services.worker.layers.parts import Parts
 from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
 from services.worker.models.paged import Decoder, PagedModel
@@ -49,6 +49,7 @@ class Model(Protocol):
 
     config: ModelConfig
     dtype: torch.dtype  # of activations
+    backend: str  # which kernels run, as far as it decides the bits
 
     def kv_bytes_per_block(self, block_tokens: int) -> int:
         """Bytes that one block of all layers takes on this rank."""
@@ -102,6 +103,7 @@ def load_model(
     fp8_weights: bool = False,
     fp8_activations: bool = False,
     fp8_kv_cache: bool = False,
+    backend: Backend = "auto",
     on_progress: Callable[[int, int], None] = lambda loaded_bytes, total_bytes: None,
 ) -> Model:
     """Loads this rank's part of the checkpoint in `folder`.
@@ -125,7 +127,12 @@ def load_model(
     dialect = choose_dialect(config.quantization)
     group = Group(rank=rank, size=size)
     kernels = choose_kernels(
-        device, dtype or _default_dtype(config, device), fp8_activations=fp8_activations
+        device,
+        dtype or _default_dtype(config, device),
+        head_dim=config.head_dim,
+        fp8_activations=fp8_activations,
+        fp8_kv_cache=fp8_kv_cache,
+        backend=backend,
     )
     weights = Weights(
         CheckpointReader(folder),

@@ -11,7 +11,8 @@ import torch
 
 from services.worker.layers.attention import PagedAttention, StepContext
 from services.worker.layers.embedding import Embedding, Head
-from services.worker.layers.linear import Linear
+from services.worker.layers.fusion import fuse
+from services.worker.layers.linear import GatedLinear, Linear
 from services.worker.layers.norm import RMSNorm
 from services.worker.layers.parts import Parts
 from services.worker.layers.rotary import RotaryTable
@@ -67,8 +68,7 @@ class MLP:
 
     def __init__(self, parts: Parts, name: str) -> None:
         config = parts.config
-        self.kernels = parts.kernels
-        self.gate_up_proj = Linear(
+        self.gate_up_proj = GatedLinear(
             parts,
             [f"{name}.gate_proj", f"{name}.up_proj"],
             rows=[config.intermediate_size] * 2,
@@ -82,7 +82,7 @@ class MLP:
         )
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(self.kernels.silu_mul(self.gate_up_proj(x)))
+        return self.down_proj(self.gate_up_proj(x))
 
 
 class DecoderLayer:
@@ -94,8 +94,21 @@ class DecoderLayer:
         self.self_attn = attention(parts, f"{name}.self_attn", index)
         self.post_attention_norm = RMSNorm(parts, f"{name}.post_attention_layernorm")
         self.mlp = MLP(parts, f"{name}.mlp")
+        self._whole = fuse(
+            parts,
+            attention_norm=self.input_norm,
+            qkv=self.self_attn.qkv_proj,
+            attention=self.self_attn.attention,
+            out=self.self_attn.o_proj,
+            mlp_norm=self.post_attention_norm,
+            gate_up=self.mlp.gate_up_proj,
+            down=self.mlp.down_proj,
+        )
 
     def __call__(self, hidden: torch.Tensor, step: StepContext) -> None:
+        if self._whole is not None:
+            self._whole(hidden, step)
+            return
         hidden += self.self_attn(self.input_norm(hidden), step)
         hidden += self.mlp(self.post_attention_norm(hidden))
 

@@ -41,6 +41,7 @@ class PagedModel:
         self.config = config
         self.dtype = kernels.dtype
         self._kv_dtype = kv_dtype
+        self.backend = kernels.name
         self._kernels = kernels
         self._decoder = decoder
 
@@ -51,8 +52,10 @@ class PagedModel:
 
     def allocate_kv_cache(self, num_blocks: int, block_tokens: int) -> KVCache:
         limit = self._kernels.block_tokens_multiple
-        if block_tokens < 1 or limit % block_tokens:
-            raise invalid_field("block_tokens", block_tokens, f"a divisor of {limit}")
+        unit = self._kernels.block_tokens_unit
+        if block_tokens < 1 or limit % block_tokens or block_tokens % unit:
+            multiple = "" if unit == 1 else f", and a multiple of {unit}"
+            raise invalid_field("block_tokens", block_tokens, f"a divisor of {limit}{multiple}")
         config = self.config
         shape = (
             config.num_layers,

@@ -11,6 +11,7 @@ from octavo.errors import FailedPreconditionError, invalid_field
 from octavo.fingerprint import numerics_fingerprint
 from services.worker.engine.engine import Engine
 from services.worker.engine.engine_config import EngineConfig, count_kv_blocks
+from services.worker.kernels import Backend
 from services.worker.link.messages import Progress, Ready
 from services.worker.link.rank_config import RankConfig
 from services.worker.link.rank_end import RankEnd
@@ -22,6 +23,7 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+_BACKENDS: dict[str, Backend] = {"auto": "auto", "reference": "reference"}
 _PROGRESS_PARTS = 100  # the front hears of each per cent, not of each tensor
 
 
@@ -43,6 +45,7 @@ def load(config: RankConfig, rank: int, link: RankEnd) -> Loaded:
         rank=rank,
         size=config.num_ranks,
         num_threads=config.threads,
+        backend=_BACKENDS[config.kernels],
         on_progress=_Reporter(link).report,
     )
     limits = engine_config(config, model)
@@ -91,7 +94,7 @@ def numerics(config: RankConfig, model: Model, device: torch.device) -> dict[str
     """
     on_gpu = device.type == "cuda"
     return {
-        "backend": "reference",
+        "backend": model.backend,
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "instruction_set": "" if on_gpu else torch.backends.cpu.get_cpu_capability(),
         "threads": "" if on_gpu else str(config.threads),

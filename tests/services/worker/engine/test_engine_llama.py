@@ -72,7 +72,7 @@ def ids_of_each_alone(model: Model) -> dict[int, list[int]]:
         pytest.param({}, id="together"),
         pytest.param({"max_step_tokens": 37}, id="in small chunks"),
         pytest.param({"num_blocks": 60, "max_step_tokens": 100}, id="under preemption"),
-        pytest.param({"block_tokens": 8, "num_blocks": 2000}, id="in small blocks"),
+        pytest.param({"block_tokens": 32, "num_blocks": 500}, id="in other blocks"),
     ],
 )
 def test_32_at_once_give_what_each_gives_alone(

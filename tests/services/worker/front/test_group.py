@@ -81,6 +81,7 @@ def make_config(model: str, num_ranks: int, command: Sequence[str] | None) -> Ge
             model=model,
             device="cpu",
             dtype="auto",
+            kernels="auto",
             threads=1,
             block_tokens=16,
             kv_cache_memory_bytes=1,

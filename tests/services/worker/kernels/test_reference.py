@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from services.worker.batch import Batch
-from services.worker.kernels import Kernels, KVCache, choose_kernels
+from services.worker.kernels import Kernels, KVCache
 from services.worker.kernels.attention_plan import KEY_TILE, Tiling, plan_attention
+from services.worker.kernels.reference import ReferenceKernels
 from services.worker.kernels.reference_attention import attend, equal_tiling
 
 CPU = torch.device("cpu")
@@ -19,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def kernels(device: torch.device) -> Kernels:
-    return choose_kernels(device, torch.float32)
+    return ReferenceKernels(device, torch.float32)
 
 
 def randn(*shape: int, seed: int = 0, device: torch.device = CPU) -> torch.Tensor:
@@ -36,7 +37,7 @@ def test_rows_are_padded_to_eights(kernels: Kernels) -> None:
 def test_linear_accumulates_in_float32_and_rounds_once(
     device: torch.device, dtype: torch.dtype, rows: int, has_bias: bool
 ) -> None:
-    kernels = choose_kernels(device, dtype)
+    kernels = ReferenceKernels(device, dtype)
     x = randn(rows, 1024, device=device).to(dtype)
     weight = randn(72, 1024, seed=1, device=device).to(dtype)
     padded = torch.nn.functional.pad(x, (0, 0, 0, kernels.padded_rows(rows) - rows))
@@ -72,11 +73,11 @@ def test_rotary_turns_each_pair_by_its_angle(kernels: Kernels, device: torch.dev
     torch.testing.assert_close(kernels.rotary(x.float(), cos, sin), exact.float())
 
 
-def test_silu_mul_is_its_formula(kernels: Kernels, device: torch.device) -> None:
-    gate, up = (randn(8, 20, seed=seed, device=device).double() for seed in (0, 1))
-    exact = gate / (1 + (-gate).exp()) * up
-    given = kernels.silu_mul(torch.cat((gate, up), -1).float())
-    torch.testing.assert_close(given, exact.float())
+def test_a_gated_product_is_its_formula(kernels: Kernels, device: torch.device) -> None:
+    x, weight = (randn(*size, seed=size[0], device=device) for size in ((8, 40), (36, 40)))
+    gate, up = (x.double() @ weight.double().T).chunk(2, -1)
+    given = kernels.gated_linear(x, kernels.pack_gated(weight))
+    torch.testing.assert_close(given, (gate / (1 + (-gate).exp()) * up).float())
 
 
 def test_embedding_takes_rows_of_the_table(kernels: Kernels, device: torch.device) -> None:

@@ -93,7 +93,7 @@ def test_single_linears_give_their_golden_results_in_both_modes(
     for linear in golden(folder)["linears"]:
         matrix = read_matrix(reader, dialect, linear["name"])
         for mode in {"weight_only", "w8a8"} & linear.keys():
-            kernels = choose_kernels(device, dtype, fp8_activations=mode == "w8a8")
+            kernels = choose_kernels(device, dtype, head_dim=16, fp8_activations=mode == "w8a8")
             stored = matrix if isinstance(matrix, Fp8Matrix) else matrix.to(dtype)
             packed = kernels.pack_linear(stored.to(device))
             x = torch.tensor(linear["input"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from services.worker.kernels import Backend
 from services.worker.models import Model, load_model
 from tests.services.worker import tiny_llama
 from tests.services.worker.paged_sequences import PagedSequence, PagedSequences
@@ -109,9 +110,14 @@ def test_a_decoding_row_keeps_its_bits_beside_others(checkpoints: Path, num_othe
             sequence.num_done -= 1
 
 
-@pytest.mark.parametrize("block_tokens", [1, 8, 256])
-def test_the_bits_do_not_depend_on_the_block_size(checkpoints: Path, block_tokens: int) -> None:
-    model = load_model(checkpoints / "fmo-l0", device=CPU, dtype=None)
+@pytest.mark.parametrize(
+    ("backend", "block_tokens"),
+    [("reference", 1), ("reference", 8), ("reference", 256), ("auto", 32), ("auto", 256)],
+)
+def test_the_bits_do_not_depend_on_the_block_size(
+    checkpoints: Path, backend: Backend, block_tokens: int
+) -> None:
+    model = load_model(checkpoints / "fmo-l0", device=CPU, dtype=None, backend=backend)
     ids = list(range(300))
     expected = PagedSequences(model).logits_alone(ids, 290)
     assert torch.equal(

@@ -1,0 +1,73 @@
+#include "layer.h"
+
+#include "elementwise.h"
+
+namespace octavo {
+
+namespace {
+
+struct Work {
+  Team& team;
+  const Layer& layer;
+  const Cache& cache;
+  const LayerRows& step;
+};
+
+void attention(const Work& work, int thread, int size) {
+  const Layer& layer = work.layer;
+  const LayerRows& step = work.step;
+  const Cache& cache = work.cache;
+  const int64_t num_rows = step.rows->num_rows, dims = cache.head_dim;
+  const int64_t num_turned = layer.num_heads + cache.num_kv_heads;
+  rms_norm(step.hidden, layer.attention_norm, layer.norm_eps, num_rows, layer.qkv.inputs,
+           step.normed, thread, size);
+  work.team.barrier();
+  linear(layer.qkv, step.normed, num_rows, step.qkv, thread, size);
+  work.team.barrier();
+  if (layer.query_norm) {
+    norm_heads(step.qkv, layer.qkv.outputs, layer.query_norm, layer.norm_eps, num_rows,
+               layer.num_heads, dims, thread, size);
+    norm_heads(step.qkv + layer.num_heads * dims, layer.qkv.outputs, layer.key_norm,
+               layer.norm_eps, num_rows, cache.num_kv_heads, dims, thread, size);
+  }
+  // The rows of a thread are the same in these three: nobody has to wait.
+  rotary(step.qkv, false, layer.qkv.outputs, step.cos, step.sin, num_rows, num_turned, dims,
+         step.turned, thread, size);
+  write_kv(cache, *step.rows, step.turned + layer.num_heads * dims, num_turned * dims,
+           step.qkv + num_turned * dims, layer.qkv.outputs, thread, size);
+  work.team.barrier();
+  attend_tiles(cache, *step.rows, step.turned, num_turned * dims, layer.num_heads, layer.scale,
+               step.scratch, thread, size);
+  work.team.barrier();
+  merge_tiles(cache, *step.rows, layer.num_heads, step.scratch, step.attended, thread, size);
+  work.team.barrier();
+  linear(layer.out, step.attended, num_rows, step.hidden, thread, size);
+}
+
+void mlp(const Work& work, int thread, int size) {
+  const Layer& layer = work.layer;
+  const LayerRows& step = work.step;
+  const int64_t num_rows = step.rows->num_rows;
+  rms_norm(step.hidden, layer.mlp_norm, layer.norm_eps, num_rows, layer.gate_up.inputs, step.normed,
+           thread, size);
+  work.team.barrier();
+  linear(layer.gate_up, step.normed, num_rows, step.gated, thread, size);
+  work.team.barrier();
+  linear(layer.down, step.gated, num_rows, step.hidden, thread, size);
+}
+
+}  // namespace
+
+void run_layer(Team& team, const Layer& layer, const Cache& cache, const LayerRows& step) {
+  Work work{team, layer, cache, step};
+  team.run(
+      [](void* context, int thread, int size) {
+        const Work& work = *static_cast<Work*>(context);
+        attention(work, thread, size);
+        work.team.barrier();
+        mlp(work, thread, size);
+      },
+      &work);
+}
+
+}  // namespace octavo

@@ -1,0 +1,49 @@
+"""What every layer's attention of one step shares."""
+
+from __future__ import annotations
+
+from ctypes import byref
+from dataclasses import dataclass
+
+import torch
+
+from services.worker.batch import Batch
+from services.worker.kernels.cpu.library import Cache, LayerRows, Library, Rows
+from services.worker.kernels.kv_cache import KVCache
+
+
+@dataclass(slots=True)
+class CpuAttentionPlan:
+    """The rows of a step, in memory that lives as long as the plan."""
+
+    rows: Rows
+    scratch: torch.Tensor  # float32
+    kept: tuple[torch.Tensor, ...]  # what the structures point into
+    layer_rows: LayerRows | None = None  # of fused layers, made by the first
+
+
+def plan_attention(
+    library: Library, batch: Batch, cache: KVCache, num_heads: int, window: int | None
+) -> CpuAttentionPlan:
+    """Lays one step over the cache; with a window, a token sees so many keys."""
+    starts = batch.query_starts
+    sequences = torch.arange(starts.shape[0] - 1).repeat_interleave(starts.diff())
+    positions, slots = batch.positions.contiguous(), batch.slots.contiguous()
+    tables = batch.block_tables.contiguous()
+    rows = Rows(
+        positions=positions.data_ptr(),
+        slots=slots.data_ptr(),
+        sequences=sequences.data_ptr(),
+        block_tables=tables.data_ptr(),
+        table_width=tables.shape[1],
+        num_rows=positions.shape[0],
+        window=window or 0,
+    )
+    first = cache.layer(0)
+    shape = Cache(first.keys.data_ptr(), first.values.data_ptr(), *first.keys.shape)
+    size = library.attention_scratch(byref(shape), byref(rows), num_heads)
+    return CpuAttentionPlan(
+        rows=rows,
+        scratch=torch.empty(size, dtype=torch.float32),
+        kept=(positions, slots, sequences, tables),
+    )

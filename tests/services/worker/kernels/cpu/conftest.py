@@ -1,0 +1,31 @@
+"""The compiled kernels, for the machines that have some."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.worker.kernels.cpu.build import build, find_compiler
+from services.worker.kernels.cpu.instruction_sets import INSTRUCTION_SETS, supported
+from services.worker.kernels.cpu.kernels import CpuKernels
+from services.worker.kernels.cpu.library import Library
+
+
+@pytest.fixture(scope="session", params=INSTRUCTION_SETS, ids=lambda one: one.name)
+def library(request: pytest.FixtureRequest) -> Library:
+    """One for each instruction set of this machine, built where `make setup` has not."""
+    compiler = find_compiler()
+    if request.param not in supported() or compiler is None:
+        pytest.skip("not on this CPU, or no C++ compiler")
+    return Library(str(build(request.param, compiler)), request.param.name)
+
+
+@pytest.fixture(scope="session")
+def kernels(library: Library) -> CpuKernels:
+    """With two threads, as on the smallest machine."""
+    return CpuKernels(library, 2)
+
+
+@pytest.fixture(scope="session")
+def alone(library: Library) -> CpuKernels:
+    """With one thread."""
+    return CpuKernels(library, 1)
