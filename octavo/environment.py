@@ -35,7 +35,15 @@ KNOWN_NAMES = frozenset(
         *("MAX_TEXT_BYTES", "MAX_BATCH", "MAX_DECODERS"),
         *("CHAT_TEMPLATE", "TEMPLATE_TIME_LIMIT_S", "TEMPLATE_MEMORY_BYTES"),
         # the worker
-        *("MODEL_NAME", "NUM_DEVICES", "DEVICE", "DTYPE", "BLOCK_TOKENS", "KV_CACHE_MEMORY_BYTES"),
+        *(
+            "MODEL_NAME",
+            "NUM_DEVICES",
+            "DEVICE",
+            "DTYPE",
+            "KERNELS",
+            "BLOCK_TOKENS",
+            "KV_CACHE_MEMORY_BYTES",
+        ),
         *("MAX_RUNNING", "MAX_STEP_TOKENS", "MAX_WAITING", "MAX_WAITING_PROMPT_TOKENS"),
         *("MAX_CONTEXT", "STEP_LIMIT_MS", "HEARTBEAT_LIMIT_MS", "START_LIMIT_S", "MAX_RESTARTS"),
         # octavo serve
