@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
-from services.worker.kernels.cpu.build import library_path
+from services.worker.kernels.cpu.compilation import library_path
 from services.worker.kernels.cpu.instruction_sets import supported
 
 # Of native/linear.h.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.worker.kernels.cpu.build import build, find_compiler
+from services.worker.kernels.cpu.compilation import build, find_compiler
 from services.worker.kernels.cpu.instruction_sets import INSTRUCTION_SETS, supported
 from services.worker.kernels.cpu.kernels import CpuKernels
 from services.worker.kernels.cpu.library import Library
