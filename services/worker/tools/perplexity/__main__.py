@@ -40,6 +40,18 @@ def perplexity(
     device: Annotated[
         Literal["cpu", "cuda", "auto"], typer.Option(help="Where it is computed.")
     ] = "auto",
+    fp8_weights: Annotated[
+        bool, typer.Option("--fp8-weights", help="Round 16-bit weights to FP8 at load.")
+    ] = False,
+    fp8_activations: Annotated[
+        bool,
+        typer.Option(
+            "--fp8-activations", help="Round the inputs of FP8 matrices as the checkpoint says."
+        ),
+    ] = False,
+    fp8_kv_cache: Annotated[
+        bool, typer.Option("--fp8-kv-cache", help="Keep keys and values in FP8.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -47,16 +59,26 @@ def perplexity(
 
     The text is cut into windows that lie side by side (stride = context), each computed by itself
     through the engine that serves; every token but the first of its window is scored. Compare
-    figures of the same text, context and tokenizer only.
+    figures of the same text, context and tokenizer only. Weights in FP8 are used as stored; their
+    inputs stay in 16 bits (weight-only) unless --fp8-activations is given (W8A8).
 
     \b
     Examples:
       octavo perplexity models/mine story.txt
+      octavo perplexity models/mine story.txt --fp8-activations
       octavo perplexity models/mine story.txt --context 4096 --dtype float32
       octavo perplexity models/mine - --json < story.txt | jq .perplexity
     """
     line = StatusLine(sys.stderr)
-    regime = Regime(context=context, device=device, dtype=_DTYPES[dtype], threads=threads)
+    regime = Regime(
+        context=context,
+        device=device,
+        dtype=_DTYPES[dtype],
+        threads=threads,
+        fp8_weights=fp8_weights,
+        fp8_activations=fp8_activations,
+        fp8_kv_cache=fp8_kv_cache,
+    )
     try:
         measured = measure_perplexity(model, read_text(text), regime, line)
     finally:

@@ -25,6 +25,19 @@ class Regime:
     device: str
     dtype: torch.dtype | None  # of activations; None: the checkpoint's own
     threads: int | None
+    fp8_weights: bool = False  # 16-bit weights are rounded when they are loaded
+    fp8_activations: bool = False  # inputs of FP8 matrices are rounded as the checkpoint says
+    fp8_kv_cache: bool = False
+
+    @property
+    def rounded(self) -> str:
+        """What is rounded to FP8 beside what is stored so."""
+        chosen = {
+            "weights": self.fp8_weights,
+            "activations": self.fp8_activations,
+            "KV cache": self.fp8_kv_cache,
+        }
+        return ", ".join(name for name, is_rounded in chosen.items() if is_rounded)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +53,7 @@ class Measured:
     starts_with: tuple[int, ...]  # ids put before each window
     dtype: str
     device: str
+    fp8: str  # what is rounded to FP8 beside what is stored so: "activations, KV cache"
 
     @property
     def regime(self) -> str:
@@ -48,6 +62,7 @@ class Measured:
         return (
             f"{self.num_windows} windows of {self.context} tokens, stride {self.stride}{start}; "
             f"all but the first token of a window are scored; {self.dtype} on {self.device}"
+            f"{f', {self.fp8} in FP8' if self.fp8 else ''}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -74,6 +89,7 @@ def measure_perplexity(folder: Path, text: str, regime: Regime, line: StatusLine
         starts_with=ids.prefix,
         dtype=str(model.dtype).removeprefix("torch."),
         device=choose_device(regime.device).type,
+        fp8=regime.rounded,
     )
 
 
@@ -83,6 +99,9 @@ def _load(folder: Path, regime: Regime, line: StatusLine) -> Model:
         device=choose_device(regime.device),
         dtype=regime.dtype,
         num_threads=regime.threads,
+        fp8_weights=regime.fp8_weights,
+        fp8_activations=regime.fp8_activations,
+        fp8_kv_cache=regime.fp8_kv_cache,
         on_progress=lambda done, total: line.show(
             "loading the model", f"{done / 1e6:.0f} / {total / 1e6:.0f} MB", is_last=done == total
         ),

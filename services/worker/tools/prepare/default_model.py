@@ -35,7 +35,7 @@ from services.worker.tools.prepare.tokenizer_json import (
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 # Counts the changes of what this package writes: a folder of another recipe is converted again.
-RECIPE = f"1:{GGUF_SHA256}"
+RECIPE = f"2:{GGUF_SHA256}"
 _MODEL_BYTES = 275_000_000  # in bf16; 165 million in FP8
 
 

@@ -8,6 +8,9 @@ import numpy.typing as npt
 E4M3_MAX = 448.0
 _MANTISSA_BITS = 3
 _LEAST_EXPONENT = -6  # below it values are subnormal: the step stays 2^-9
+_DROPPED_BITS = 23 - _MANTISSA_BITS  # of a float32's mantissa
+# Where a float32's last bit is worth 2^-9: adding it rounds to the subnormals' step.
+_SUBNORMAL_SHIFT = np.float32(1.5 * 2.0**14)
 
 
 def e4m3_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
@@ -22,6 +25,16 @@ def e4m3_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
     code |= np.signbit(values).astype(np.int32) << 7
     bits: npt.NDArray[np.int8] = code.astype(np.uint8).view(np.int8)
     return bits
+
+
+def e4m3_rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The values that `e4m3_bits` stand for, for magnitudes up to 448; several times as fast."""
+    bits = values.view(np.uint32)
+    to_even = (bits >> _DROPPED_BITS) & 1
+    half = np.uint32((1 << (_DROPPED_BITS - 1)) - 1)
+    normal = ((bits + half + to_even) >> _DROPPED_BITS << _DROPPED_BITS).view(np.float32)
+    subnormal = (values + _SUBNORMAL_SHIFT) - _SUBNORMAL_SHIFT
+    return np.where(np.abs(values) < np.float32(2.0**_LEAST_EXPONENT), subnormal, normal)
 
 
 def bf16_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:

@@ -49,9 +49,10 @@ def test_a_layer_equals_transformers_and_its_inputs_are_measured() -> None:
         for prompt in ids:
             model(prompt)
 
-    after, largest = run_layer(weights, Prompts(hidden=hidden, lengths=[5, 1, 9]), SHAPE)
+    after, inputs = run_layer(weights, Prompts(hidden=hidden, lengths=[5, 1, 9]), SHAPE)
     expected = torch.cat([output.reshape(-1, 48) for output in outputs]).numpy()
     np.testing.assert_allclose(after.hidden, expected, atol=1e-5)
-    assert largest.keys() == seen.keys()
-    for name, value in largest.items():
-        assert abs(value / seen[name] - 1) < 1e-4
+    assert inputs.keys() == seen.keys()
+    for name, rows in inputs.items():
+        assert len(rows) == 5 + 1 + 9
+        assert abs(np.abs(rows).max() / seen[name] - 1) < 1e-4

@@ -4,7 +4,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from services.worker.tools.prepare.rounding import bf16_bits, bf16_values, e4m3_bits
+from services.worker.tools.prepare.rounding import (
+    bf16_bits,
+    bf16_values,
+    e4m3_bits,
+    e4m3_rounded,
+)
 
 
 def _interesting_values() -> npt.NDArray[np.float32]:
@@ -31,3 +36,10 @@ def test_bf16_equals_torch() -> None:
     expected = torch.from_numpy(values).bfloat16()
     np.testing.assert_array_equal(bf16_bits(values), expected.view(torch.uint16).numpy())
     np.testing.assert_array_equal(bf16_values(bf16_bits(values)), expected.float().numpy())
+
+
+def test_rounded_values_are_those_of_the_bits() -> None:
+    values = _interesting_values()
+    values = values[np.abs(values) <= 448]
+    codes = torch.from_numpy(e4m3_bits(values)).view(torch.float8_e4m3fn)
+    np.testing.assert_array_equal(e4m3_rounded(values), codes.float().numpy())
