@@ -4,7 +4,7 @@
 
 Regime: three texts (benchmarks/texts), windows of 1,024 tokens side by side, through the engine, in
 bfloat16. FOLDER is the default model; the bf16 one is prepared beside it. Each figure is what
-`octavo perplexity FOLDER TEXT` prints, with --fp8-activations where inputs are rounded too. The last
+`octavo perplexity FOLDER TEXT` prints, with --fp8-activations where inputs are rounded. The last
 line is JSON.
 """
 

@@ -69,6 +69,7 @@ def test_importing_octavo_imports_nothing_heavy(module: str) -> None:
         "services.worker.link",
         "services.worker.memory_plan",
         "services.worker.model_config",
+        "services.worker.tools.inspect.__main__",
         "services.worker.stored_tensors",
     ],
 )

@@ -21,6 +21,7 @@ from octavo.tether import tethered
 
 # Command -> what it does, for `octavo --help`. `octavo COMMAND --help` is the program's own.
 TOOLS = {
+    "inspect": "Says what a checkpoint is, and how much memory it needs.",
     "perplexity": "Measures how well a checkpoint predicts a text.",
 }
 

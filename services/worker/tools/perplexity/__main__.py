@@ -13,6 +13,7 @@ import typer
 from octavo.cli.answer_output import print_json
 from octavo.cli.command_line import run_command_line
 from octavo.cli.exit_status import OK
+from octavo.logs import configure_logs
 from octavo.status_line import StatusLine
 from services.worker.tools.model_argument import ModelFolder, read_text
 from services.worker.tools.perplexity.measured import Regime, measure_perplexity
@@ -98,4 +99,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    configure_logs("perplexity")  # to stderr: stdout is for the figure
     sys.exit(main())

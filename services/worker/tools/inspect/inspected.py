@@ -1,0 +1,92 @@
+"""Everything that is said of a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octavo.errors import NotFoundError
+from services.worker.memory_plan import MemoryPlan, plan_memory
+from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
+from services.worker.stored_tensors import StoredTensor, read_stored_tensors
+from services.worker.tools.inspect.devices import Devices
+from services.worker.tools.inspect.dialect import Dialect, describe_dialect
+from services.worker.tools.inspect.warnings import warnings_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """So many devices of one kind, with the cache in 16 bits and in FP8."""
+
+    devices: Devices
+    plan: MemoryPlan
+    fp8_cache: MemoryPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspected:
+    """A checkpoint, by its files."""
+
+    folder: Path
+    config: ModelConfig
+    architecture: str
+    dialect: Dialect
+    num_parameters: int
+    num_tensors: int
+    num_files: int
+    num_bytes: int  # of all tensors
+    fits: tuple[Fit, ...]
+    warnings: tuple[str, ...]
+
+
+def inspect_folder(folder: Path, kinds: Iterable[Devices], numbers: Iterable[int]) -> Inspected:
+    """Plans for each of `numbers` devices of each kind. Raises OctavoError for a broken folder."""
+    files = ModelFiles.read(folder)
+    config = ModelConfig.of(files)
+    tensors = {tensor.name: tensor for tensor in read_stored_tensors(folder)}
+    if not tensors:
+        raise NotFoundError(f"{folder} holds no *.safetensors.", reason="CHECKPOINT_FILE_MISSING")
+    described = _with_quant_file(folder, files.config.values)
+    dialect = describe_dialect(described, tensors.values())
+    numbers = tuple(numbers)
+    return Inspected(
+        folder=folder,
+        config=config,
+        architecture=", ".join(files.config.values.get("architectures") or ["?"]),
+        dialect=dialect,
+        num_parameters=sum(math.prod(t.shape) for t in tensors.values() if _is_parameter(t)),
+        num_tensors=len(tensors),
+        num_files=len(list(folder.glob("*.safetensors"))),
+        num_bytes=sum(tensor.num_bytes for tensor in tensors.values()),
+        fits=tuple(_fit(config, tensors, kind, n) for kind in kinds for n in numbers),
+        warnings=tuple(warnings_of(folder, files.config.values, tensors, dialect)),
+    )
+
+
+def _fit(
+    config: ModelConfig, tensors: Mapping[str, StoredTensor], devices: Devices, num_devices: int
+) -> Fit:
+    plan, fp8_cache = (
+        plan_memory(
+            config,
+            tensors.values(),
+            num_devices=num_devices,
+            device_bytes=devices.bytes_of_each(num_devices),
+            sizes=devices.sizes,
+            kv_element_bytes=element_bytes,
+        )
+        for element_bytes in (2, 1)
+    )
+    return Fit(devices=devices, plan=plan, fp8_cache=fp8_cache)
+
+
+def _is_parameter(tensor: StoredTensor) -> bool:
+    return tensor.name.endswith((".weight", ".bias"))
+
+
+def _with_quant_file(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """ModelOpt writes what the weights are into a file of its own."""
+    return {**JsonFile.read_optional(folder / "hf_quant_config.json").values, **config}

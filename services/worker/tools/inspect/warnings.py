@@ -1,0 +1,76 @@
+"""What is odd about a checkpoint: what will be refused, ignored, or answered differently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import services.worker
+from octavo.fingerprint import TOKENIZER_FILES
+from services.worker.stored_tensors import StoredTensor
+from services.worker.tools.inspect.dialect import Dialect
+
+_INDEX = "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def warnings_of(
+    folder: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, StoredTensor],
+    dialect: Dialect,
+) -> Iterator[str]:
+    """One sentence each."""
+    yield from _architecture(config)
+    yield from _files(folder, tensors)
+    if dialect.family == "int8":
+        yield "int8 weights are not served; FP8 and 16-bit ones are"
+    elif dialect.num_quantised == 0 and dialect.family != "unquantised":
+        yield f"quantization_config names {dialect.family!r}, but no matrix is in FP8"
+    if config.get("tie_word_embeddings") and "lm_head.weight" in tensors:
+        yield "the embeddings are tied, and lm_head.weight is stored too"
+    if (folder / "tokenizer_config.json").is_file() and not _has_template(folder):
+        yield "there is no chat template: prompts work, chats are refused"
+
+
+def _architecture(config: Mapping[str, Any]) -> Iterator[str]:
+    """A model file is named as model_type (docs/adding-a-model.md); importing it imports torch."""
+    name = str(config.get("model_type"))
+    models = Path(services.worker.__path__[0]) / "models"
+    if not name.isidentifier() or not (models / f"{name}.py").is_file():
+        yield f"model_type {name!r:.80} is not served"
+
+
+def _files(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[str]:
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES[:2]):
+        yield f"there is neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]}"
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    if pickles:
+        yield f"{pickles[0]} is a pickle, which may run code, and is never read"
+    if (folder / _INDEX).is_file():
+        yield from _index(folder, tensors)
+
+
+def _index(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[str]:
+    try:
+        places = dict(json.loads((folder / _INDEX).read_bytes())["weight_map"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        yield f"{_INDEX} is not JSON with a weight_map object"
+        return
+    for file in sorted({str(file) for file in places.values()}):
+        if not (folder / file).is_file():
+            yield f"{_INDEX} names {file!r:.200}, which does not exist"
+    missing = places.keys() - tensors.keys()
+    if missing:
+        yield f"{len(missing)} tensors of {_INDEX} are in no file, {min(missing)!r:.200} among them"
+
+
+def _has_template(folder: Path) -> bool:
+    if any((folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")):
+        return True
+    try:
+        return "chat_template" in json.loads((folder / "tokenizer_config.json").read_bytes())
+    except ValueError:
+        return False
