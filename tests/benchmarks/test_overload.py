@@ -23,7 +23,7 @@ def small_model(tmp_path: Path, repository: Path) -> Path:
     command = [
         "services.worker.tools.synthesize",
         "--shape=small",
-        f"--output={tmp_path / 'model'}",
+        str(tmp_path / "model"),
     ]
     subprocess.run([sys.executable, "-m", *command], cwd=repository, check=True)
     return tmp_path / "model"

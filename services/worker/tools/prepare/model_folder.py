@@ -20,10 +20,21 @@ def write_model(
     folder: Path, tensors: Tensors, documents: Mapping[str, Mapping[str, Any]], recipe: str
 ) -> None:
     """Writes tensors, JSON documents by file name, and last the stamp that makes it valid."""
+    write_documents(folder, documents)
+    _write_tensors(folder / "model.safetensors", tensors)
+    write_stamp(folder, recipe)
+
+
+def write_documents(folder: Path, documents: Mapping[str, Mapping[str, Any]]) -> None:
+    """JSON documents by file name."""
     for name, document in documents.items():
         _write_json(folder / name, document)
-    _write_tensors(folder / "model.safetensors", tensors)
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+
+def write_stamp(folder: Path, recipe: str) -> None:
+    """Says by which recipe the files of `folder` were written, and that they are whole."""
+    paths = (path for path in sorted(folder.iterdir()) if path.name != STAMP_NAME)
+    sizes = {path.name: path.stat().st_size for path in paths}
     _write_json(folder / STAMP_NAME, {"recipe": recipe, "bytes": sizes})
 
 

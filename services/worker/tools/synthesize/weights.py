@@ -1,11 +1,13 @@
-"""Random tensors of a checkpoint in Friendli's dialect: e4m3 bits as I8, scales as F32.
+"""Random tensors of a checkpoint in any layout.
 
 Matrices are normal with the variance 1 / inputs, so that activations keep their size through any
-number of layers. Bits are picked from a table of 65,536 normal quantiles: as fast as random bytes.
+number of layers. Values are picked from a table of 65,536 normal quantiles, in the type that is
+stored: as fast as random bytes. A tensor's values depend on the seed and its name alone.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from statistics import NormalDist
 from typing import Any
@@ -13,32 +15,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.worker.tools.prepare.convert import Tensors
+from services.worker.tools.layouts import Layout
 from services.worker.tools.prepare.rounding import E4M3_MAX, bf16_bits, e4m3_bits
+from services.worker.tools.shards import Declared, Pieces
 from services.worker.tools.synthesize.shapes import ModelShape
 
 _TABLE_SIZE = 2**16
+_PIECE_VALUES = 2**23
 _LARGEST_INPUT = 8.0  # of a quantised matrix, in standard deviations: what static scales are for
+_NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
-def random_tensors(shape: ModelShape, seed: int) -> Tensors:
-    """All tensors of the checkpoint, by name."""
-    rng = np.random.default_rng(seed)
-    pick = _Bits(rng)
-    embeddings = rng.standard_normal((shape.vocab_size, shape.hidden_size), dtype=np.float32)
-    tensors: Tensors = {
-        "model.embed_tokens.weight": bf16_bits(embeddings * np.float32(shape.hidden_size**-0.5)),
-        "model.norm.weight": _ones(shape.hidden_size),
-    }
+def declare_tensors(shape: ModelShape, layout: Layout) -> list[Declared]:
+    """All tensors, in the order of the model."""
+
+    def plain(name: str, *sizes: int) -> Declared:
+        return Declared(name=f"{name}.weight", dtype=shape.dtype, shape=sizes)
+
+    found = [plain("model.embed_tokens", shape.vocab_size, shape.hidden_size)]
     for layer in range(shape.num_layers):
         prefix = f"model.layers.{layer}"
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{prefix}.{name}.weight"] = _ones(shape.hidden_size)
         for name, rows, columns in _matrices(shape):
-            tensors[f"{prefix}.{name}.weight"] = pick.matrix(rows, columns)
-            tensors[f"{prefix}.{name}.weight_scale"] = pick.scale(columns)
-            tensors[f"{prefix}.{name}.in_scale"] = np.array(_LARGEST_INPUT / E4M3_MAX, np.float32)
-    return tensors
+            found += layout.declare(f"{prefix}.{name}", rows, columns, shape.dtype)
+        found += [plain(f"{prefix}.{name}", shape.hidden_size) for name in _NORMS]
+    found.append(plain("model.norm", shape.hidden_size))
+    if not shape.tied:
+        found.append(plain("lm_head", shape.vocab_size, shape.hidden_size))
+    return found
 
 
 def _matrices(shape: ModelShape) -> Iterator[tuple[str, int, int]]:
@@ -54,28 +57,54 @@ def _matrices(shape: ModelShape) -> Iterator[tuple[str, int, int]]:
     yield "mlp.down_proj", hidden, width
 
 
-class _Bits:
-    """Normal values as e4m3 bits, the largest quantile as the largest e4m3."""
+class RandomTensors:
+    """The values of declared tensors, piece by piece."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
+    def __init__(self, declared: list[Declared], layout: Layout, seed: int) -> None:
+        self._layout = layout
+        self._seed = seed
+        self._columns = {t.name: t.shape[1] for t in declared if t.name.endswith(".weight")
+                         and len(t.shape) == 2}  # fmt: skip
         normal = NormalDist()
-        quantiles = np.array(
+        self._quantiles = np.array(
             [normal.inv_cdf((n + 0.5) / _TABLE_SIZE) for n in range(_TABLE_SIZE)], np.float32
         )
-        self._largest = float(quantiles[-1])
-        self._table = e4m3_bits(quantiles * np.float32(E4M3_MAX / self._largest))
+        self._largest = float(self._quantiles[-1])
 
-    def matrix(self, rows: int, columns: int) -> npt.NDArray[np.int8]:
-        """The bits of a matrix [rows, columns]."""
-        places = self._rng.integers(0, _TABLE_SIZE, (rows, columns), dtype=np.uint16)
-        bits: npt.NDArray[np.int8] = self._table[places]
-        return bits
+    def pieces(self, tensor: Declared) -> Pieces:
+        """The values of `tensor`, in the type that is stored."""
+        owner, _, kind = tensor.name.rpartition(".")
+        if kind == self._layout.scale:
+            columns = self._columns[f"{owner}.weight"]
+            yield _filled(tensor, self._largest / E4M3_MAX * columns**-0.5)
+        elif kind == self._layout.input_scale:
+            yield _filled(tensor, _LARGEST_INPUT / E4M3_MAX)
+        elif len(tensor.shape) == 1:
+            yield _filled(tensor, 1.0)
+        else:
+            yield from self._matrix(tensor)
 
-    def scale(self, columns: int) -> npt.NDArray[np.float32]:
-        """[]: what makes the variance of such a matrix 1 / columns."""
-        return np.array(self._largest / E4M3_MAX * columns**-0.5, np.float32)
+    def _matrix(self, tensor: Declared) -> Pieces:
+        rng = np.random.default_rng([self._seed, zlib.crc32(tensor.name.encode())])
+        table = self._table(tensor)
+        rows, columns = tensor.shape
+        step = max(1, _PIECE_VALUES // columns)
+        for start in range(0, rows, step):
+            size = (min(step, rows - start), columns)
+            yield table[rng.integers(0, _TABLE_SIZE, size, dtype=np.uint16)]
+
+    def _table(self, tensor: Declared) -> npt.NDArray[Any]:
+        """What is picked from: codes up to the largest, or values of the right variance."""
+        if tensor.dtype in ("I8", "F8_E4M3"):
+            return e4m3_bits(self._quantiles * np.float32(E4M3_MAX / self._largest))
+        return _stored(self._quantiles * np.float32(tensor.shape[1] ** -0.5), tensor.dtype)
 
 
-def _ones(size: int) -> npt.NDArray[Any]:
-    return bf16_bits(np.ones(size, np.float32))
+def _filled(tensor: Declared, value: float) -> npt.NDArray[Any]:
+    return _stored(np.full(tensor.shape, value, np.float32), tensor.dtype)
+
+
+def _stored(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+    if dtype == "BF16":
+        return bf16_bits(values)
+    return values.astype(np.float16) if dtype == "F16" else values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,19 @@ from services.worker.checkpoint.part_reader import read_matrix
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.models import load_model, read_config
+from services.worker.stored_tensors import read_stored_tensors
+from services.worker.tools.layouts import LAYOUTS
 from services.worker.tools.synthesize.__main__ import main
 from services.worker.tools.synthesize.shapes import SHAPES
 from tests.services.worker.paged_sequences import PagedSequences
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synthesized") / "tiny"
-    assert main(["--shape", "tiny", f"--output={folder}"]) == 0
+    assert main(["--shape", "tiny", str(folder)]) == 0
     return folder
 
 
@@ -86,11 +91,76 @@ def test_equal_seeds_give_equal_files_and_nothing_is_written_twice(
     tiny: Path, tmp_path: Path
 ) -> None:
     same, other = tmp_path / "same", tmp_path / "other"
-    main(["--shape=tiny", f"--output={same}"])
-    main(["--shape=tiny", f"--output={other}", "--seed=1"])
+    main(["--shape=tiny", str(same)])
+    main(["--shape=tiny", str(other), "--seed=1"])
     assert digest(same) == digest(tiny) != digest(other)
     written_at = (same / "model.safetensors").stat().st_mtime_ns
-    main(["--shape=tiny", f"--output={same}"])
+    main(["--shape=tiny", str(same)])
     assert (same / "model.safetensors").stat().st_mtime_ns == written_at
-    main(["--shape=tiny", f"--output={same}", "--seed=1"])
+    main(["--shape=tiny", str(same), "--seed=1"])
     assert digest(same) == digest(other)
+
+
+@pytest.mark.parametrize("dialect", LAYOUTS)
+def test_every_dialect_is_read_as_what_it_is(dialect: str, tmp_path: Path) -> None:
+    assert main(["--shape=tiny", f"--dialect={dialect}", "--layers=1", str(tmp_path)]) == 0
+    config = read_config(tmp_path)
+    assert config.num_layers == 1
+    name = "model.layers.0.mlp.up_proj"
+    matrix = read_matrix(CheckpointReader(tmp_path), choose_dialect(config.quantization), name)
+    layout = LAYOUTS[dialect]
+    if isinstance(matrix, Fp8Matrix):
+        assert matrix.scale.kind == layout.grain
+        is_static = matrix.inputs is not None and matrix.inputs.static_scale is not None
+        assert is_static == (layout.input_scale is not None)
+    assert isinstance(matrix, Fp8Matrix) == layout.is_quantised
+    values = matrix.expand(torch.float32) if isinstance(matrix, Fp8Matrix) else matrix.float()
+    assert values.std() == pytest.approx(values.shape[1] ** -0.5, rel=0.03)
+    logits, _ = PagedSequences(load_model(tmp_path, device=CPU, dtype=None)).greedy([5, 6], 2)
+    assert logits.isfinite().all() and 0.3 < logits.std() < 3
+
+
+def test_a_sparse_llama_2_70b_has_the_published_files(tmp_path: Path) -> None:
+    assert main(["--shape=llama-2-70b", "--sparse", str(tmp_path)]) == 0
+    files = sorted(tmp_path.glob("*.safetensors"))
+    sizes = [file.stat().st_size / 1e9 for file in files]
+    assert sizes == pytest.approx([9.94, 9.80, 9.97, 9.95, 9.80, 9.88, 9.65, 0.524], abs=6e-3)
+    assert sum(file.stat().st_blocks for file in files) < 10_000  # of 512 bytes
+    assert not read_config(tmp_path).tie_word_embeddings
+    tensors = read_stored_tensors(tmp_path)
+    assert len(tensors) == 1_843
+    assert sum(tensor.num_bytes for tensor in tensors) == 69_502_259_584
+
+
+def test_in_memory_it_has_a_folder_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--shape=tiny", "--layers=1", "--in-memory"]) == 0
+    folder = Path(capsys.readouterr().out.splitlines()[-1])
+    try:
+        assert folder.parent == Path("/dev/shm")
+        assert read_config(folder).num_layers == 1
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "problem"),
+    [
+        (["--shape=tiny"], 2, "Name either DST or --in-memory"),
+        (["--shape=tiny", "--in-memory", "DST"], 2, "Name either DST or --in-memory"),
+        (["--shape=huge", "DST"], 2, "huge"),
+        (["--shape=llama-2-70b", "--dialect=int4", "DST"], 2, "int4"),
+        (["--shape=tiny", "DST"], 1, "exists and holds something else"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: list[str],
+    status: int,
+    problem: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    assert main([str(tmp_path) if word == "DST" else word for word in arguments]) == status
+    err = capsys.readouterr().err
+    assert err.startswith("octavo synthesize: ") and problem in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
