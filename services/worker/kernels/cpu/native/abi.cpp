@@ -81,7 +81,7 @@ void octavo_attend(Team* team, const Cache* cache, const Rows* rows, const float
                    int64_t query_stride, int64_t num_heads, float scale, float* scratch, Bf16* out) {
   on(team, [&](int thread, int size) {
     attend_tiles(*cache, *rows, queries, query_stride, num_heads, scale, scratch, thread, size);
-    team->barrier();
+    team->barrier(thread);
     merge_tiles(*cache, *rows, num_heads, scratch, out, thread, size);
   });
 }

@@ -21,9 +21,9 @@ void attention(const Work& work, int thread, int size) {
   const int64_t num_turned = layer.num_heads + cache.num_kv_heads;
   rms_norm(step.hidden, layer.attention_norm, layer.norm_eps, num_rows, layer.qkv.inputs,
            step.normed, thread, size);
-  work.team.barrier();
+  work.team.barrier(thread);
   linear(layer.qkv, step.normed, num_rows, step.qkv, thread, size);
-  work.team.barrier();
+  work.team.barrier(thread);
   if (layer.query_norm) {
     norm_heads(step.qkv, layer.qkv.outputs, layer.query_norm, layer.norm_eps, num_rows,
                layer.num_heads, dims, thread, size);
@@ -35,12 +35,12 @@ void attention(const Work& work, int thread, int size) {
          step.turned, thread, size);
   write_kv(cache, *step.rows, step.turned + layer.num_heads * dims, num_turned * dims,
            step.qkv + num_turned * dims, layer.qkv.outputs, thread, size);
-  work.team.barrier();
+  work.team.barrier(thread);
   attend_tiles(cache, *step.rows, step.turned, num_turned * dims, layer.num_heads, layer.scale,
                step.scratch, thread, size);
-  work.team.barrier();
+  work.team.barrier(thread);
   merge_tiles(cache, *step.rows, layer.num_heads, step.scratch, step.attended, thread, size);
-  work.team.barrier();
+  work.team.barrier(thread);
   linear(layer.out, step.attended, num_rows, step.hidden, thread, size);
 }
 
@@ -50,9 +50,9 @@ void mlp(const Work& work, int thread, int size) {
   const int64_t num_rows = step.rows->num_rows;
   rms_norm(step.hidden, layer.mlp_norm, layer.norm_eps, num_rows, layer.gate_up.inputs, step.normed,
            thread, size);
-  work.team.barrier();
+  work.team.barrier(thread);
   linear(layer.gate_up, step.normed, num_rows, step.gated, thread, size);
-  work.team.barrier();
+  work.team.barrier(thread);
   linear(layer.down, step.gated, num_rows, step.hidden, thread, size);
 }
 
@@ -64,7 +64,7 @@ void run_layer(Team& team, const Layer& layer, const Cache& cache, const LayerRo
       [](void* context, int thread, int size) {
         const Work& work = *static_cast<Work*>(context);
         attention(work, thread, size);
-        work.team.barrier();
+        work.team.barrier(thread);
         mlp(work, thread, size);
       },
       &work);

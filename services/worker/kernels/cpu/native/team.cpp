@@ -1,5 +1,9 @@
 #include "team.h"
 
+#include <time.h>
+
+#include <algorithm>
+
 #include <immintrin.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -15,6 +19,16 @@ namespace {
 constexpr int kSpins = 3000;
 // Between two steps, a few hundred microseconds; then the thread sleeps.
 constexpr int kYields = 200;
+
+// A run that waited less than this has lost nothing worth a change.
+constexpr int64_t kLeastLost = 300'000;
+constexpr int64_t kShortestAlone = 20'000'000, kLongestAlone = 1'000'000'000;
+
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+}
 
 void pause() { _mm_pause(); }
 
@@ -51,33 +65,51 @@ Team::~Team() {
 }
 
 void Team::run(void (*work)(void*, int, int), void* context) {
-  if (size_ == 1) {
+  const int64_t began = size_ > 1 ? now() : 0;
+  if (size_ == 1 || began < alone_until_) {
+    active_ = 1;
     work(context, 0, 1);
     return;
   }
+  active_ = size_;
+  waited_ = 0;
   work_ = work;
   context_ = context;
   epoch_.fetch_add(1, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) != 0) wake_all(epoch_);
   work(context, 0, size_);
-  barrier();
+  barrier(0);
+  judge(began, now());
 }
 
-void Team::barrier() {
-  if (size_ == 1) return;
+// Whether the next runs are better done alone.
+void Team::judge(int64_t began, int64_t ended) {
+  if (waited_ > kLeastLost && 2 * waited_ > ended - began) {
+    alone_for_ = std::clamp(2 * alone_for_, kShortestAlone, kLongestAlone);
+    alone_until_ = ended + alone_for_;
+  } else if (ended > alone_until_ + 2 * alone_for_) {
+    alone_for_ = 0;
+  }
+}
+
+void Team::barrier(int thread) {
+  if (active_ == 1) return;
   uint32_t phase = phase_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) {
     arrived_.store(0, std::memory_order_relaxed);
     phase_.store(phase + 1, std::memory_order_release);
     return;
   }
+  int64_t since = 0;
   for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
     if (spins < kSpins) {
       pause();
-    } else {
-      sched_yield();
+      continue;
     }
+    if (since == 0) since = now();
+    sched_yield();
   }
+  if (thread == 0 && since != 0) waited_ += now() - since;
 }
 
 void Team::serve(int thread) {
@@ -98,7 +130,7 @@ void Team::serve(int thread) {
     ++seen;
     if (stopping_) return;
     work_(context_, thread, size_);
-    barrier();
+    barrier(thread);
   }
 }
 
