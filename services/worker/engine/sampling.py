@@ -49,8 +49,10 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int | NotDrawn]:
 
 
 def _are_finite(logits: torch.Tensor) -> list[bool]:
-    """Of each row, whether all its logits are. What is not finite makes its sum so, and a sum is one
-    pass, a tenth of the time of looking at each; sums that only overflowed are looked at again.
+    """Of each row, whether all its logits are.
+
+    What is not finite makes its sum so, and a sum is one pass, a thirtieth of the time of looking
+    at each; sums that only overflowed are looked at again.
     """
     finite = torch.isfinite(logits.sum(dim=-1)).tolist()
     return [
