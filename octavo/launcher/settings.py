@@ -14,6 +14,9 @@ from octavo.web_origin import WEB_ORIGIN_HELP, WebOrigins
 PROGRAM = "octavo serve"
 _WORKER_OPTIONS = (
     "dtype",
+    "quantization",
+    "activation_dtype",
+    "kv_cache_dtype",
     "threads",
     "max_context",
     "max_running",
@@ -50,6 +53,15 @@ class ServeSettings(ProcessSettings):
     device: Literal["cpu", "cuda", "auto"] = Field("auto", description="Where the model runs.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
         None, description="Type of activations; without it, the checkpoint's own."
+    )
+    quantization: Literal["fp8", "8bit"] | None = Field(
+        None, description="Rounds 16-bit weights to FP8 as they load; 8bit means the same."
+    )
+    activation_dtype: Literal["auto", "fp8"] | None = Field(
+        None, description="fp8 rounds the inputs of FP8 matrices as the checkpoint declares it."
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] | None = Field(
+        None, description="fp8 stores keys and values in FP8."
     )
     threads: int | None = Field(None, ge=0, description="CPU threads of the model.")
     max_context: int | None = Field(None, ge=2, description="Tokens of prompt and output together.")

@@ -30,6 +30,17 @@ class WorkerSettings(ModelSettings):
     kernels: Literal["auto", "reference"] = Field(
         "auto", description="What computes; reference is plain torch, slow, everywhere the same."
     )
+    quantization: Literal["fp8", "8bit"] | None = Field(
+        None, description="Rounds 16-bit weights to FP8 as they load; 8bit means the same."
+    )
+    activation_dtype: Literal["auto", "fp8"] = Field(
+        "auto",
+        description="fp8 rounds the inputs of FP8 matrices as the checkpoint declares it; auto "
+        "leaves them in the type of activations.",
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] = Field(
+        "auto", description="fp8 stores keys and values in FP8; auto as activations are."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8003, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
     metrics_port: int = Field(8283, ge=0, le=65535, description="Port for /metrics.")

@@ -135,6 +135,9 @@ def _rank_config(
         device=settings.device,
         dtype=settings.dtype,
         kernels=settings.kernels,
+        fp8_weights=settings.quantization is not None,
+        fp8_activations=settings.activation_dtype == "fp8",
+        fp8_kv_cache=settings.kv_cache_dtype == "fp8",
         # Those that this process may use: a container's share, not the machine's.
         threads=settings.threads or len(os.sched_getaffinity(0)),
         block_tokens=settings.block_tokens,

@@ -23,6 +23,9 @@ class RankConfig:
     device: str  # cpu, cuda or auto
     dtype: str  # float32, bfloat16, float16 or auto
     kernels: str  # auto or reference
+    fp8_weights: bool
+    fp8_activations: bool
+    fp8_kv_cache: bool
     threads: int
     block_tokens: int
     kv_cache_memory_bytes: int

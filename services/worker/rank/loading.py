@@ -46,6 +46,9 @@ def load(config: RankConfig, rank: int, link: RankEnd) -> Loaded:
         size=config.num_ranks,
         num_threads=config.threads,
         backend=_BACKENDS[config.kernels],
+        fp8_weights=config.fp8_weights,
+        fp8_activations=config.fp8_activations,
+        fp8_kv_cache=config.fp8_kv_cache,
         on_progress=_Reporter(link).report,
     )
     limits = engine_config(config, model)
@@ -99,9 +102,20 @@ def numerics(config: RankConfig, model: Model, device: torch.device) -> dict[str
         "instruction_set": "" if on_gpu else torch.backends.cpu.get_cpu_capability(),
         "threads": "" if on_gpu else str(config.threads),
         "dtype": str(model.dtype),
+        "fp8": ", ".join(_fp8_choices(config)),
         "tensor_parallel_degree": str(config.num_ranks),
         "torch": torch.__version__,
     }
+
+
+def _fp8_choices(config: RankConfig) -> list[str]:
+    """What is rounded to FP8 because the operator asked for it."""
+    chosen = {
+        "weights": config.fp8_weights,
+        "activations": config.fp8_activations,
+        "kv_cache": config.fp8_kv_cache,
+    }
+    return [name for name, is_chosen in chosen.items() if is_chosen]
 
 
 def _ready(config: RankConfig, model: Model, limits: EngineConfig, device: torch.device) -> Ready:
