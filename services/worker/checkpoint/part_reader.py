@@ -40,7 +40,7 @@ class PartReader:
         Reads whole rows, so that scales are the same at any number of ranks.
         """
         info, width = source.weight, source.weight.shape[1]
-        scales = []
+        scales = torch.ones((part.shape[0], 1))
         for rows, target in self._pieces(info, part, out):
             whole = torch.empty((len(rows), width), dtype=info.dtype)
             self._reader.read_part(info.name, rows, range(width), whole)
@@ -48,9 +48,9 @@ class PartReader:
             if not scale.isfinite().all():
                 raise tensor_error(info.file, info.name, "holds a value that is not finite")
             target.copy_(codes[:, part.columns.start : part.columns.stop])
-            scales.append(scale)
+            scales[rows.start - part.rows.start : rows.stop - part.rows.start] = scale
             self._on_read(whole.nbytes)
-        return BlockScale(values=torch.cat(scales), block=(1, part.shape[1]), shape=part.shape)
+        return BlockScale(values=scales, block=(1, part.shape[1]), shape=part.shape)
 
     def read_plain(self, info: TensorInfo, part: RankPart, out: torch.Tensor) -> None:
         """Reads 16-bit and 32-bit numbers, and converts them where `out` has another dtype."""

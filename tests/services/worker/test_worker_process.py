@@ -343,6 +343,19 @@ def test_what_only_a_rank_can_tell_ends_the_group_too(tmp_path: Path) -> None:
     assert "unheard_of" in line
 
 
+def test_a_weight_that_cannot_be_right_ends_the_group_before_it_serves(tmp_path: Path) -> None:
+    for path in CHECKPOINT.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    name, weights = "model.layers.1.mlp.up_proj.weight", tmp_path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    header_bytes = int.from_bytes(content[:8], "little")
+    place = json.loads(content[8 : 8 + header_bytes])[name]["data_offsets"][1]
+    content[8 + header_bytes + place - 1] = 0xFF
+    weights.write_bytes(content)
+    line = start_wrong("--model", str(tmp_path), "--port", "0")
+    assert f"rank 0: model.safetensors: tensor '{name}' holds a NaN." in line
+
+
 def test_cuda_without_a_gpu_is_said(tmp_path: Path) -> None:
     hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     flags = ["--model", str(CHECKPOINT), "--device", "cuda", "--port", "0", "--metrics-port", "0"]

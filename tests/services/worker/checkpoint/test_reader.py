@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,81 @@ def test_an_index_that_lies_is_refused(
     make(tmp_path)
     with pytest.raises((InvalidArgumentError, NotFoundError), match=message):
         CheckpointReader(tmp_path)
+
+
+def test_a_shard_that_the_index_does_not_name_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        save_file({f"t{number}": torch.ones(1)}, tmp_path / f"model-0000{number}-of-00002.safetensors")
+    write_index(tmp_path, {"t1": "model-00001-of-00002.safetensors"})
+    save_file({"other": torch.ones(1)}, tmp_path / "consolidated.safetensors")  # not read
+    with pytest.raises(
+        InvalidArgumentError, match=r"does not name model-00002-of-00002\.safetensors"
+    ):
+        CheckpointReader(tmp_path)
+
+
+def test_an_index_may_have_the_older_name_of_a_scale(tmp_path: Path) -> None:
+    save_file({"m.input_scale": torch.ones(1)}, tmp_path / "model.safetensors")
+    write_index(tmp_path, {"m.act_scale": "model.safetensors"})
+    assert CheckpointReader(tmp_path).tensors.keys() == {"m.input_scale"}
+
+
+def test_the_symlinks_of_a_hubs_cache_are_followed(tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "revision"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    save_file({"a": torch.arange(4)}, blobs / "0123")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/0123")
+    assert CheckpointReader(snapshot).read("a").tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("target", ["gone", "model.safetensors", "pipe", "folder"])
+def test_a_symlink_that_leads_to_no_file_is_refused(tmp_path: Path, target: str) -> None:
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.safetensors").symlink_to(target)
+    with pytest.raises(NotFoundError, match=r"neither model\.safetensors nor"):
+        CheckpointReader(tmp_path)
+
+
+def test_a_file_that_becomes_shorter_or_goes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(100), "b": torch.ones(100)}, path)
+    reader = CheckpointReader(tmp_path)
+    os.truncate(path, path.stat().st_size - 40)
+    assert torch.equal(reader.read("a"), torch.ones(100))
+    with pytest.raises(InvalidArgumentError, match=r"'b' is cut off: the file became shorter"):
+        reader.read("b")
+    path.unlink()
+    with pytest.raises(InvalidArgumentError, match=r"^model\.safetensors: cannot be opened"):
+        reader.read("a")
+
+
+@pytest.mark.parametrize("columns", [range(8), range(2, 5), range(5, 5)])
+@pytest.mark.parametrize("rows", [range(10), range(3, 7), range(10, 10)])
+def test_a_part_is_read_where_it_lies(tmp_path: Path, rows: range, columns: range) -> None:
+    matrix = torch.arange(80, dtype=torch.int16).view(10, 8)
+    save_file({"a": torch.ones(3), "m": matrix}, tmp_path / "model.safetensors")
+    out = torch.empty((len(rows), len(columns)), dtype=torch.int16)
+    CheckpointReader(tmp_path).read_part("m", rows, columns, out)
+    expected = matrix[rows.start : rows.stop, columns.start : columns.stop]
+    assert torch.equal(out, expected)
+
+
+def test_a_ranks_part_reads_no_other_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = torch.arange(80, dtype=torch.int8).view(10, 8)
+    save_file({"m": matrix}, tmp_path / "model.safetensors")
+    reader, read = CheckpointReader(tmp_path), list[tuple[int, int]]()
+
+    def preadv(file: int, buffers: list[memoryview], offset: int) -> int:
+        read.append((offset, len(buffers[0])))
+        return real(file, buffers, offset)
+
+    real = os.preadv
+    monkeypatch.setattr(os, "preadv", preadv)
+    start = reader.info("m").start
+    reader.read_part("m", range(2, 5), range(8), torch.empty((3, 8), dtype=torch.int8))
+    assert read == [(start + 16, 24)]
+    read.clear()
+    reader.read_part("m", range(10), range(4, 8), torch.empty((10, 4), dtype=torch.int8))
+    assert read == [(start + 8 * row + 4, 4) for row in range(10)]

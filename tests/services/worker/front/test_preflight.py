@@ -42,6 +42,12 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
         check_folder(tmp_path)
 
 
+def test_a_pickle_instead_of_weights_is_named(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path) / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(FailedPreconditionError, match=r"pytorch_model\.bin is a pickle"):
+        check_folder(tmp_path)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FailedPreconditionError, match="nowhere"):
         check_folder(tmp_path / "nowhere")
