@@ -49,8 +49,8 @@ def test_a_wrong_scale_is_named(tmp_path: Path) -> None:
 def test_without_scales_an_fp8_cache_says_so_once(tmp_path: Path) -> None:
     folder = tiny_llama.write(tmp_path)
     with capture_logs() as logs:
-        load_model(folder, device=CPU, dtype=None)
-        model = load_model(folder, device=CPU, dtype=None, fp8_kv_cache=True)
+        load_model(folder, device=CPU, dtype=None, backend="reference")
+        model = load_model(folder, device=CPU, dtype=None, fp8_kv_cache=True, backend="reference")
     (line,) = logs
     assert "1.0 is used" in line["event"]
     assert (line["log_level"], line["layers"]) == ("warning", 2)

@@ -165,7 +165,9 @@ def test_an_index_that_lies_is_refused(
 
 def test_a_shard_that_the_index_does_not_name_is_refused(tmp_path: Path) -> None:
     for number in (1, 2):
-        save_file({f"t{number}": torch.ones(1)}, tmp_path / f"model-0000{number}-of-00002.safetensors")
+        save_file(
+            {f"t{number}": torch.ones(1)}, tmp_path / f"model-0000{number}-of-00002.safetensors"
+        )
     write_index(tmp_path, {"t1": "model-00001-of-00002.safetensors"})
     save_file({"other": torch.ones(1)}, tmp_path / "consolidated.safetensors")  # not read
     with pytest.raises(
