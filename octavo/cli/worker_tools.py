@@ -23,6 +23,7 @@ from octavo.tether import tethered
 TOOLS = {
     "inspect": "Says what a checkpoint is, and how much memory it needs.",
     "perplexity": "Measures how well a checkpoint predicts a text.",
+    "quantize": "Writes a 16-bit checkpoint in FP8.",
     "synthesize": "Writes a checkpoint of random weights.",
 }
 

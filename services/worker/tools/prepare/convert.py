@@ -78,6 +78,8 @@ def unquantised(gguf: Gguf, on_progress: OnProgress) -> Tensors:
         "model.embed_tokens.weight": bf16_bits(gguf.tensor("token_embd.weight")),
         "model.norm.weight": bf16_bits(gguf.tensor("output_norm.weight")),
     }
+    if "output.weight" in gguf.names:  # else the embeddings are the head, too
+        tensors["lm_head.weight"] = bf16_bits(gguf.tensor("output.weight"))
     for layer in range(num_layers):
         on_progress(
             Progress(step="converting to bf16", done=layer + 1, total=num_layers, unit="layers")

@@ -1,6 +1,6 @@
 """Reads a GGUF file: metadata, and tensors as float32.
 
-Knows what the default model holds: F32, Q4_1 and Q8_0. Source of the layout:
+Knows F32, F16, BF16, Q4_1 and Q8_0. Source of the layout:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.worker.tools.prepare.errors import PrepareError
+from services.worker.tools.prepare.rounding import bf16_values
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -40,6 +41,16 @@ _STRING, _ARRAY = 8, 9
 def dequantise_f32(raw: bytes) -> FloatArray:
     """Plain float32."""
     return np.frombuffer(raw, np.float32)
+
+
+def dequantise_f16(raw: bytes) -> FloatArray:
+    """Plain float16."""
+    return np.frombuffer(raw, "<f2").astype(np.float32)
+
+
+def dequantise_bf16(raw: bytes) -> FloatArray:
+    """Plain bf16: the upper half of float32."""
+    return bf16_values(np.frombuffer(raw, "<u2"))
 
 
 def dequantise_q4_1(raw: bytes) -> FloatArray:
@@ -69,8 +80,10 @@ class _Format:
 
 _FORMATS = {
     0: _Format(dequantise_f32, 1, 4),
+    1: _Format(dequantise_f16, 1, 2),
     3: _Format(dequantise_q4_1, _BLOCK, 20),
     8: _Format(dequantise_q8_0, _BLOCK, 34),
+    30: _Format(dequantise_bf16, 1, 2),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-F32, Q4_1, Q8_0 = 0, 3, 8
+F32, F16, Q4_1, Q8_0, BF16 = 0, 1, 3, 8, 30
 ALIGNMENT = 32
 
 

@@ -8,6 +8,8 @@ import pytest
 from services.worker.tools.prepare.errors import PrepareError
 from services.worker.tools.prepare.gguf import Gguf
 from tests.services.worker.tools.prepare.gguf_writer import (
+    BF16,
+    F16,
     F32,
     Q4_1,
     Q8_0,
@@ -31,6 +33,17 @@ def test_q4_1_takes_low_halves_first() -> None:
     assert tensor.dtype == np.float32
     assert tensor[0].tolist() == [0.5 * code - 2.0 for code in codes]
     assert tensor[1].tolist() == [2.0 * code + 1.0 for code in codes]
+
+
+def test_types_of_16_bits_are_read() -> None:
+    values = np.array([[1.5, -2.0], [0.25, 448.0]], np.float32)
+    halves = {
+        "f16": ((2, 2), F16, values.astype(np.float16).tobytes()),
+        "bf16": ((2, 2), BF16, (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()),
+    }
+    gguf = Gguf(gguf_bytes({}, halves))
+    for name in halves:
+        assert gguf.tensor(name).tolist() == values.tolist()
 
 
 def test_q8_0_codes_are_signed() -> None:
