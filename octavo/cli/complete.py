@@ -10,6 +10,7 @@ import octavo
 from octavo.cli.answer_output import answer_output
 from octavo.cli.exit_status import OK
 from octavo.cli.flag_groups import SamplingFlags, ServerFlags, Verbose, with_flag_groups
+from octavo.cli.interruptible import interruptible
 from octavo.cli.message_input import piped_text
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -46,7 +47,8 @@ def complete(
     with (
         octavo.Client(server.address, timeout=server.timeout, retries=0) as client,
         answer_output(json=server.json, verbose=verbose) as output,
+        client.stream(text, n=n, **sampling.parameters()) as stream,
     ):
-        for event in client.stream(text, n=n, **sampling.parameters()):
+        for event in interruptible(stream):
             output.show(event)
     return OK

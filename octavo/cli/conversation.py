@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 import octavo
+from octavo.cli.interruptible import interruptible
 
 
 class Conversation:
@@ -41,7 +42,7 @@ class Conversation:
         stream = self._client.stream(messages=[*self.messages, question], **parameters)
         with stream:
             try:
-                for event in stream:
+                for event in interruptible(stream):
                     if isinstance(event, octavo.Delta):
                         texts.append(event.text)
                     yield event

@@ -28,7 +28,7 @@ from octavo.errors import (
     UnavailableError,
     invalid_field,
 )
-from octavo.hub.progress import bars_on
+from octavo.hub.progress import DownloadProgress
 from octavo.status_line import StatusLine
 
 WANTED_FILES = (
@@ -54,6 +54,7 @@ def download(name: str, revision: str | None, line: StatusLine) -> Path:
     Without a network, or with HF_HUB_OFFLINE, what the cache holds whole is taken as it is. Raises
     OctavoError: no such model or revision, no access, no way to the hub, nothing to serve in it.
     """
+    progress = DownloadProgress(line, f"downloading {name}")
     with _one_line(name, revision):
         folder = Path(
             snapshot_download(
@@ -61,9 +62,10 @@ def download(name: str, revision: str | None, line: StatusLine) -> Path:
                 revision=revision,
                 allow_patterns=list(WANTED_FILES),
                 ignore_patterns=list(UNWANTED_FILES),
-                tqdm_class=bars_on(line, f"downloading {name}"),
+                tqdm_class=progress.bar_class,
             )
         )
+    progress.finish()
     _check(name, folder)
     return folder
 
