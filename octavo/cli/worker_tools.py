@@ -58,11 +58,17 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _run_here(command: Sequence[str], environment: dict[str, str]) -> int:
-    """The exit status. Ctrl-C reaches the program by itself: it is waited for, not left behind."""
+    """The exit status. Ctrl-C reaches the program by itself, SIGTERM is handed on: the program puts
+    away what is half done, and is waited for.
+    """
     with subprocess.Popen(command, env=environment) as process:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
+        }
         try:
             status = process.wait()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
     return status if status >= 0 else 128 - status

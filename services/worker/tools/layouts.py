@@ -113,6 +113,14 @@ LAYOUTS = {
         scale_type="",
         config=_compressed({"strategy": "channel"}, {"strategy": "token", "dynamic": True}),
     ),
+    "compressed-tensors-channel-static": Layout(
+        codes="F8_E4M3",
+        grain="channel",
+        scale_type="",
+        one_scale=(1,),
+        input_scale="input_scale",
+        config=_compressed({"strategy": "channel"}, {"strategy": "tensor", "dynamic": False}),
+    ),
     "compressed-tensors-block": Layout(
         codes="F8_E4M3",
         grain="block",

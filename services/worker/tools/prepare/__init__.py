@@ -13,6 +13,7 @@ weight_scale.py       the scale of a matrix
 rounding.py           float32 -> e4m3 and bf16
 tokenizer_json.py     the tokenizer's files
 model_config_json.py  the configuration files
+gguf_folder.py        a GGUF file as a checkpoint's folder
 model_folder.py       writes the checkpoint, and says whether a folder holds it
 default_model.py      all of it: cache, lock, swap
 """

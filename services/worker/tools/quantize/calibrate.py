@@ -1,110 +1,83 @@
-"""How large the inputs of each matrix get while the model reads a text: what static scales are for.
-
-The model that serves does the reading, on kernels that look at what they are given.
-"""
+"""The largest inputs of each group of matrices over a text: what static scales are made from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from octavo.errors import InWords, invalid_field
-from octavo.status_line import StatusLine
-from services.worker.checkpoint.reader import CheckpointReader
-from services.worker.checkpoint.weights import Matrix, Weights
-from services.worker.fp8_matrix import Fp8Matrix
-from services.worker.kernels.reference import ReferenceKernels, ReferenceLinear
-from services.worker.layers.parts import Parts
-from services.worker.model_config import ModelFiles
-from services.worker.models import find_architecture
-from services.worker.models.paged import PagedModel
-from services.worker.parallel.group import Group
-from services.worker.tools.perplexity.measure import score_windows
+from services.worker.checkpoint.reader import tensor_error
+from services.worker.engine.runner import Runner
+from services.worker.engine.step_plan import Chunk, StepPlan
+from services.worker.models import Model
+from services.worker.tools.prepare.calibrate import CALIBRATION_PROMPTS
+from services.worker.tools.quantize.streamed import MatrixGroup
 from services.worker.tools.text_ids import encode_text
 
-_WINDOW = 512
+_WINDOW_TOKENS = 512
+_BLOCK_TOKENS = 16
 
 
-class _WatchingKernels(ReferenceKernels):
-    """Notes the largest magnitude of what each packed matrix is multiplied by."""
+class LargestInputs:
+    """By the names of groups; told of inputs while a model runs."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(device, dtype)
-        self.names: Sequence[str] = ()  # of the matrices that are packed next
-        self.largest: dict[str, float] = {}
-        self._names_of: dict[int, Sequence[str]] = {}
+    def __init__(self, on_group: Callable[[int], None]) -> None:
+        """on_group is told how many groups have been seen."""
+        self._largest: dict[tuple[str, ...], float] = {}
+        self._on_group = on_group
 
-    def pack_linear(
-        self, weight: torch.Tensor | Fp8Matrix, bias: torch.Tensor | None = None
-    ) -> ReferenceLinear:
-        packed = super().pack_linear(weight, bias)
-        self._names_of[id(packed)] = self.names
-        return packed
+    def add(self, group: MatrixGroup, inputs: torch.Tensor) -> None:
+        """inputs [T, in]. Raises InvalidArgumentError where they are not finite."""
+        largest = float(inputs.abs().max())
+        if not math.isfinite(largest):
+            what = "gets inputs from the calibration text that are not finite"
+            raise tensor_error("the checkpoint", f"{group.names[0]}.weight", what)
+        self._largest[group.names] = max(largest, self._largest.get(group.names, 0.0))
+        self._on_group(len(self._largest))
 
-    def linear(self, x: torch.Tensor, weight: ReferenceLinear) -> torch.Tensor:
-        seen = float(x.abs().max()) if len(x) else 0.0
-        for name in self._names_of[id(weight)]:
-            self.largest[name] = max(seen, self.largest.get(name, 0.0))
-        return super().linear(x, weight)
-
-
-class _NamingWeights(Weights):
-    """Tells the kernels which matrices they are given."""
-
-    def __init__(self, kernels: _WatchingKernels, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._kernels = kernels
-
-    def stacked(
-        self, names: Sequence[str], *, rows: Sequence[int], columns: int, unit: int = 1
-    ) -> list[Matrix]:
-        self._kernels.names = tuple(names)
-        return super().stacked(names, rows=rows, columns=columns, unit=unit)
+    def of(self, group: MatrixGroup) -> float:
+        """The largest magnitude of what the group's matrices multiply."""
+        return self._largest[group.names]
 
 
-def largest_inputs(folder: Path, text: str, line: StatusLine) -> dict[str, float]:
-    """By the names of the matrices, without ".weight". Raises OctavoError."""
-    kernels = _WatchingKernels(torch.device("cpu"), torch.bfloat16)
-    model = _load(folder, kernels, line)
-    # Whole tiles, so that no row is there to fill one: it would be looked at, too.
-    tile = kernels.padded_rows(1)
-    windows = encode_text(folder, text).windows(min(_WINDOW, model.config.max_context))
-    windows = [window[: len(window) // tile * tile] for window in windows if len(window) >= tile]
+def calibration_windows(
+    folder: Path, text: str | None, *, num_tokens: int, max_context: int
+) -> list[tuple[int, ...]]:
+    """At most `num_tokens` ids of `text`, or of a few prompts where there is none, in windows.
+
+    Raises InvalidArgumentError for a text without tokens.
+    """
+    texts: Iterable[str] = CALIBRATION_PROMPTS if text is None else (text,)
+    length = min(_WINDOW_TOKENS, max_context)
+    windows = [window for each in texts for window in encode_text(folder, each).windows(length)]
     if not windows:
-        raise invalid_field("--calibration", InWords("a text that is too short"), f"{tile} tokens")
-    kernels.largest.clear()
-    score_windows(
-        model,
-        windows,
-        lambda done, total: line.show(
-            "calibrating", f"{done} / {total} windows", is_last=done == total
-        ),
-    )
-    return kernels.largest
+        raise invalid_field("--calibration", InWords("0 tokens"), "at least 1 token")
+    kept: list[tuple[int, ...]] = []
+    for window in windows:
+        num_left = num_tokens - sum(map(len, kept))
+        kept += [window[:num_left]] if num_left else []
+    return kept
 
 
-def _load(folder: Path, kernels: _WatchingKernels, line: StatusLine) -> PagedModel:
-    files = ModelFiles.read(folder)
-    architecture = find_architecture(files.config)
-    config = architecture.read_config(files)
-    weights = _NamingWeights(
-        kernels,
-        CheckpointReader(folder),
-        None,
-        dtype=kernels.dtype,
-        device=kernels.device,
-        placement=architecture.PLACEMENT,
-        rank=0,
-        size=1,
-        on_progress=lambda done, total: line.show(
-            "loading the model", f"{done / 1e6:.0f} / {total / 1e6:.0f} MB", is_last=done == total
-        ),
+@torch.inference_mode()
+def run_windows(model: Model, windows: Sequence[Sequence[int]]) -> None:
+    """All windows in one step, each by itself, so that every matrix is read once.
+
+    Raises InvalidArgumentError for ids that the model does not have.
+    """
+    vocabulary = model.config.vocab_size
+    largest = max(map(max, windows))
+    if largest >= vocabulary:
+        limit = f"ids below {vocabulary}, the vocabulary of config.json"
+        raise invalid_field("the tokenizer", InWords(f"giving the id {largest}"), limit)
+    sizes = [-(-len(window) // _BLOCK_TOKENS) for window in windows]
+    chunks = tuple(
+        Chunk(token_ids=tuple(window), start=0, block_table=tuple(range(end - size, end)))
+        for window, size, end in zip(windows, sizes, itertools.accumulate(sizes), strict=True)
     )
-    parts = Parts(config=config, kernels=kernels, weights=weights, group=Group(rank=0, size=1))
-    with torch.inference_mode():
-        decoder = architecture.Decoder(parts)
-    weights.finish()
-    return PagedModel(config, kernels, decoder, kernels.dtype)
+    runner = Runner(model, num_blocks=sum(sizes), block_tokens=_BLOCK_TOKENS)
+    runner.run(StepPlan(chunks=chunks))

@@ -1,56 +1,71 @@
-"""What the codes of each matrix are multiplied by: the largest magnitude / 448, in the stored type.
-
-Matrices that read the same input share a scale where a dialect has one for each tensor, so that an
-engine that fuses them rounds nothing again.
-"""
+"""From the largest values to scales as they are stored: weight = code * scale."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
-from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.checkpoint.reader import CheckpointReader, tensor_error
 from services.worker.fp8_matrix import E4M3_MAX
-from services.worker.tools.layouts import Layout
+from services.worker.tools.quantize.pieces import TYPES, tensor_pieces
+from services.worker.tools.quantize.scheme import Scheme
 
-_GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-def stored_type(layout: Layout, model_type: str) -> torch.dtype:
-    """The type that scales are stored in."""
-    return _TYPES[layout.scale_type or model_type]
+_LEAST_F16 = 2.0**-24  # F16 has few exponents: its subnormal numbers count
 
 
-def group_of(name: str) -> str:
-    """The same for matrices that share a scale."""
-    owner, _, last = name.rpartition(".")
-    return next((f"{owner}.{group[0]}" for group in _GROUPS if last in group), name)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatrixScales:
+    """In the type that they are stored in. weight: [] or [out, 1]; inputs: [], None if dynamic."""
+
+    weight: torch.Tensor
+    inputs: torch.Tensor | None
 
 
-def tensor_scales(
-    reader: CheckpointReader, names: list[str], dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
-    """One scale for each matrix, [] in `dtype`; reads every matrix once."""
-    largest: dict[str, float] = {}
-    for name in names:
-        seen = float(reader.read(f"{name}.weight").abs().max())
-        largest[group_of(name)] = max(seen, largest.get(group_of(name), 0.0))
-    return {name: _scale(torch.tensor(largest[group_of(name)]), dtype) for name in names}
+def largest_of_rows(reader: CheckpointReader, name: str) -> torch.Tensor:
+    """The largest magnitude of each row of the matrix `name`, [rows, 1] float32; read in pieces.
+
+    Raises InvalidArgumentError for a value that is not finite.
+    """
+    info = reader.info(f"{name}.weight")
+    found = [
+        piece.float().abs().amax(1, keepdim=True) for piece in tensor_pieces(reader, info.name)
+    ]
+    largest = torch.cat(found)
+    if not largest.isfinite().all():
+        raise tensor_error(info.file, info.name, "holds a value that is not finite")
+    return largest
 
 
-def channel_scales(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """One scale for each row of a matrix [out, in]: [out, 1] in `dtype`."""
-    return _scale(matrix.float().abs().amax(1, keepdim=True), dtype)
+def group_scales(
+    scheme: Scheme,
+    largest: Mapping[str, torch.Tensor],
+    source_type: str,
+    largest_input: float | None,
+) -> Mapping[str, MatrixScales]:
+    """By the names of a group's matrices, whose rows have these largest magnitudes.
+
+    With one scale for a matrix, all of them share it, so that an engine fuses them without rounding
+    again. source_type: of the source's matrices; largest_input: where inputs are static.
+    """
+    dtype = TYPES[scheme.layout.scale_type or source_type]
+    shared = torch.stack([rows.max() for rows in largest.values()]).max()
+    inputs = None
+    if largest_input is not None:
+        inputs = _as_stored(torch.tensor(largest_input), dtype)
+    return {
+        name: MatrixScales(
+            weight=_as_stored(rows if scheme.weights == "channel" else shared, dtype),
+            inputs=inputs,
+        )
+        for name, rows in largest.items()
+    }
 
 
-def input_scale(name: str, largest: Mapping[str, float], dtype: torch.dtype) -> torch.Tensor:
-    """The scale of the inputs of the matrix `name`, [] in `dtype`."""
-    return _scale(torch.tensor(largest[name]), dtype)
-
-
-def _scale(largest: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A matrix of zeros has the scale 1."""
-    scale = largest.float() / E4M3_MAX
-    return torch.where(scale == 0, torch.ones_like(scale), scale).to(dtype)
+def _as_stored(largest: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """largest / 448 in dtype, finite and above 0; 1 where there are only zeros."""
+    limits = torch.finfo(dtype)
+    least = _LEAST_F16 if dtype == torch.float16 else limits.smallest_normal
+    scale = (largest / E4M3_MAX).clamp(least, limits.max)
+    return torch.where(largest == 0, torch.ones_like(scale), scale).to(dtype)

@@ -1,63 +1,56 @@
-"""The 16-bit checkpoint that is quantised: a folder, or what a GGUF file holds."""
+"""The folder that is read, and which of its matrices become FP8: those of the decoder's layers.
+
+Embeddings, norms, biases and the head stay as they are, as the dialects' own tools leave them.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.errors import InvalidArgumentError, NotFoundError
-from octavo.status_line import StatusLine
-from services.worker.tools.prepare.convert import unquantised
-from services.worker.tools.prepare.errors import PrepareError
-from services.worker.tools.prepare.gguf import Gguf
-from services.worker.tools.prepare.model_config_json import config_json, generation_config_json
-from services.worker.tools.prepare.model_folder import write_model
-from services.worker.tools.prepare.progress import show_on
-from services.worker.tools.prepare.tokenizer_json import (
-    special_tokens_map,
-    tokenizer_config,
-    tokenizer_json,
-)
+import torch
+
+from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.layers.parts import Parts
+from services.worker.model_config import ModelFiles, checkpoint_error
+from services.worker.models import Model, find_architecture
+from services.worker.models.paged import PagedModel
+from services.worker.parallel.group import Group
+from services.worker.tools.quantize.streamed import MatrixGroup, StreamedKernels, StreamedWeights
 
 
-@contextlib.contextmanager
-def source_folder(source: Path, beside: Path, line: StatusLine) -> Iterator[Path]:
-    """`source`, or for a GGUF file a folder in bf16 that lies beside `beside` for as long.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A checkpoint in 16 or 32 bits: `model` computes hidden states, and reads as it does."""
 
-    Raises OctavoError where it is neither, or a GGUF that is not understood.
-    """
-    if source.is_dir():
-        yield source
-    elif source.suffix == ".gguf" and source.is_file():
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".gguf-", dir=beside.parent) as folder:
-            _expand(source, Path(folder), line)
-            yield Path(folder)
-    else:
-        raise NotFoundError(
-            f"{source} is neither a folder nor a .gguf file.", reason="CHECKPOINT_FILE_MISSING"
+    folder: Path
+    files: ModelFiles
+    reader: CheckpointReader
+    groups: Sequence[MatrixGroup]
+    model: Model
+
+
+def open_source(
+    folder: Path, device: torch.device, on_inputs: Callable[[MatrixGroup, torch.Tensor], None]
+) -> Source:
+    """Raises OctavoError for what cannot be loaded, and for what is quantised already."""
+    files = ModelFiles.read(folder)
+    architecture = find_architecture(files.config)
+    config = architecture.read_config(files)
+    if config.quantization:
+        method = config.quantization.get("quant_method") or "fp8"
+        raise checkpoint_error(
+            "config.json",
+            f"the checkpoint is quantised already ({method!r:.40}); quantize reads 16 and 32 bits",
+            key="quantization_config",
         )
-
-
-def _expand(source: Path, folder: Path, line: StatusLine) -> None:
-    try:
-        gguf = Gguf(source.read_bytes())
-        metadata = gguf.metadata
-        documents = {
-            "config.json": config_json(metadata, fp8=False)
-            | {"tie_word_embeddings": "output.weight" not in gguf.names},
-            "generation_config.json": generation_config_json(metadata),
-            "special_tokens_map.json": special_tokens_map(metadata),
-            "tokenizer.json": tokenizer_json(metadata),
-            "tokenizer_config.json": tokenizer_config(metadata),
-        }
-        tensors = unquantised(gguf, show_on(line))
-    except PrepareError as error:
-        raise InvalidArgumentError(f"{source}: {error}.", reason="GGUF_UNSUPPORTED") from error
-    except KeyError as error:
-        what = f"holds no {json.dumps(error.args[0])}, which a Llama has"
-        raise InvalidArgumentError(f"{source} {what}.", reason="GGUF_UNSUPPORTED") from error
-    write_model(folder, tensors, documents, "gguf")
+    reader = CheckpointReader(folder)
+    weights = StreamedWeights(reader, config, device)
+    kernels = StreamedKernels(reader, device, on_inputs)
+    parts = Parts(config=config, kernels=kernels, weights=weights, group=Group(rank=0, size=1))
+    with torch.inference_mode():
+        decoder = architecture.Decoder(parts)
+    weights.finish()
+    model = PagedModel(config, kernels, decoder, kernels.dtype)
+    return Source(folder=folder, files=files, reader=reader, groups=weights.groups, model=model)

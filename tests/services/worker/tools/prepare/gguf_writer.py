@@ -47,7 +47,7 @@ def _value(value: object) -> bytes:
         return struct.pack("<I", 8) + _string(value)
     assert isinstance(value, list)
     items = [_value(item) for item in value]
-    kind = items[0][:4]
+    kind = items[0][:4] if items else struct.pack("<I", 8)
     return (
         struct.pack("<I", 9)
         + kind

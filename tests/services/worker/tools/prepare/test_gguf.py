@@ -52,6 +52,16 @@ def test_q8_0_codes_are_signed() -> None:
     assert tensor[0].tolist() == [0.25 * code for code in codes]
 
 
+def test_16_bits_are_read_exactly() -> None:
+    tensors = {
+        "half": ((1, 3), F16, struct.pack("<3e", 1.5, -(2.0**-24), 65504)),
+        "brain": ((1, 2), BF16, struct.pack("<2H", 0x3FC0, 0xC2F7)),
+    }
+    gguf = Gguf(gguf_bytes({}, tensors))
+    assert gguf.tensor("half").tolist() == [[1.5, -(2.0**-24), 65504]]
+    assert gguf.tensor("brain").tolist() == [[1.5, -123.5]]
+
+
 def test_tensors_start_where_their_offsets_say() -> None:
     tensors = {
         "a": ((3,), F32, struct.pack("<3f", 1, 2, 3)),

@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of services/worker/tools/quantize."""

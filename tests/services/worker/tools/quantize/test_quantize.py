@@ -1,198 +1,249 @@
-"""What is written is the 16-bit model, rounded once, in the layout that was asked for."""
+"""What is written loads, computes almost what the source does, and has the form of its dialect."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
-from octavo.status_line import StatusLine
 from services.worker.checkpoint.dialects import choose_dialect
+from services.worker.checkpoint.matrix_source import MatrixSource, find_matrix
 from services.worker.checkpoint.part_reader import read_matrix
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.models import load_model, read_config
 from services.worker.tools.quantize.__main__ import main
-from services.worker.tools.quantize.calibrate import largest_inputs
-from services.worker.tools.synthesize.__main__ import main as synthesize
-from services.worker.tools.synthesize.metadata import metadata_of
-from services.worker.tools.synthesize.shapes import SHAPES
+from services.worker.tools.text_ids import encode_text
+from tests.services.worker.models.oracle import SHAPE, write_random
 from tests.services.worker.paged_sequences import PagedSequences
-from tests.services.worker.tools.prepare.gguf_writer import F16, gguf_bytes
+from tests.services.worker.tools.quantize.conftest import NUM_TOKENS, add_tokenizer
 
 CPU = torch.device("cpu")
+PROMPT = [(7 * n + 3) % NUM_TOKENS for n in range(60)]
 LAYER = "model.layers.1"
-MATRICES = [
-    *(f"self_attn.{name}_proj" for name in "qkvo"),
-    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+FLAGS = ("dialect", "inputs", "weights")
+
+# (dialect, inputs, weights): all that there are.
+FRIENDLI = [
+    ("friendli", "static", "tensor"),
+    ("friendli", "dynamic", "tensor"),
+    ("friendli", "dynamic", "channel"),
 ]
-TEXT = "The sea froze for the first time in living memory, and the ships stayed away. " * 4
+COMPRESSED = [
+    ("compressed-tensors", inputs, weights)
+    for inputs in ("static", "dynamic")
+    for weights in ("tensor", "channel")
+]
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plain") / "model"
-    assert synthesize(["--shape=tiny", "--dialect=none", str(folder)]) == 0
-    return folder
+def quantize(source: Path, destination: Path, *flags: str) -> Path:
+    assert main([str(source), str(destination), *flags]) == 0
+    return destination
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(TEXT)
-    return path
+def flags_of(scheme: tuple[str, str, str]) -> list[str]:
+    return [f"--{name}={value}" for name, value in zip(FLAGS, scheme, strict=True)]
 
 
-@pytest.mark.parametrize("dialect", ["friendli", "compressed-tensors"])
-@pytest.mark.parametrize("kind", ["static", "dynamic", "channel"])
-def test_every_matrix_is_rounded_once(
-    plain: Path, text: Path, tmp_path: Path, dialect: str, kind: str
+def logits_of(folder: Path, *, fp8_activations: bool = False) -> torch.Tensor:
+    model = load_model(folder, device=CPU, dtype=torch.float32, fp8_activations=fp8_activations)
+    return PagedSequences(model, num_blocks=8).logits_alone(PROMPT, 20)
+
+
+def rms_change(folder: Path, source: Path, *, fp8_activations: bool) -> float:
+    """Of logits, in their standard deviations."""
+    expected = logits_of(source)
+    change = logits_of(folder, fp8_activations=fp8_activations) - expected
+    return float(change.square().mean().sqrt() / expected.std())
+
+
+def matrix_of(folder: Path, name: str) -> MatrixSource:
+    reader = CheckpointReader(folder)
+    rows, columns = reader.info(f"{name}.weight").shape
+    dialect = choose_dialect(read_config(folder).quantization)
+    return find_matrix(reader, dialect, name, (rows, columns))
+
+
+@pytest.mark.parametrize("scheme", FRIENDLI + COMPRESSED, ids="-".join)
+def test_every_scheme_loads_and_is_near_its_source(
+    source: Path, tmp_path: Path, scheme: tuple[str, str, str]
 ) -> None:
-    flags = {
-        "static": [f"--calibration={text}"],
-        "dynamic": [],
-        "channel": ["--weights=channel"],
-    }[kind]
-    folder = tmp_path / "fp8"
-    assert main([str(plain), str(folder), f"--dialect={dialect}", *flags]) == 0
-    config, original = read_config(folder), load_file(plain / "model.safetensors")
-    for name in MATRICES:
-        reader = CheckpointReader(folder)
-        matrix = read_matrix(reader, choose_dialect(config.quantization), f"{LAYER}.{name}")
-        assert isinstance(matrix, Fp8Matrix)
-        assert matrix.scale.kind == ("channel" if kind == "channel" else "tensor")
-        is_static = matrix.inputs is not None and matrix.inputs.static_scale is not None
-        assert is_static == (kind == "static")
-        values = original[f"{LAYER}.{name}.weight"].float()
-        scale = matrix.scale.of_rows(0, len(values))
-        expected = (values / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float() * scale
-        torch.testing.assert_close(matrix.expand(torch.float32), expected, rtol=0, atol=0)
-        largest = values.abs().amax(1, keepdim=True) if kind == "channel" else values.abs().max()
-        assert (scale >= largest / 448 * 0.99).all()
-    kept = load_file(folder / "model.safetensors")
-    for name in ("model.embed_tokens.weight", f"{LAYER}.input_layernorm.weight"):
-        assert torch.equal(kept[name], original[name])
+    folder = quantize(source, tmp_path / "fp8", *flags_of(scheme))
+    assert rms_change(folder, source, fp8_activations=False) < 0.12
+    assert rms_change(folder, source, fp8_activations=True) < 0.2
+    found = matrix_of(folder, f"{LAYER}.mlp.up_proj")
+    assert found.scale is not None and found.scale.kind == scheme[2]
+    assert found.inputs is not None
+    assert (found.inputs.static_scale is not None) == (scheme[1] == "static")
 
 
-def test_matrices_with_one_input_share_their_scales(
-    plain: Path, text: Path, tmp_path: Path
+@pytest.mark.parametrize("fixture", ["fmo-l0", "fmo-l2", "ct-fp8"])
+def test_the_form_is_that_of_the_dialects_own_writer(
+    checkpoints: Path, tmp_path: Path, fixture: str
 ) -> None:
-    assert main([str(plain), str(tmp_path), f"--calibration={text}"]) == 0
-    tensors = load_file(tmp_path / "model.safetensors")
-    for kind in ("weight_scale", "in_scale"):
-        scale = {name: float(tensors[f"{LAYER}.{name}.{kind}"]) for name in MATRICES}
-        assert len({scale[f"self_attn.{name}_proj"] for name in "qkv"}) == 1
-        assert scale["mlp.gate_proj"] == scale["mlp.up_proj"] != scale["mlp.down_proj"]
-
-
-def test_static_scales_are_the_largest_inputs(plain: Path, text: Path, tmp_path: Path) -> None:
-    with (tmp_path / "progress").open("w") as progress:
-        largest = largest_inputs(plain, text.read_text(), StatusLine(progress))
-    assert {name.removeprefix("model.layers.0.") for name in largest if ".0." in name} == set(
-        MATRICES
+    """A fixture is expanded to 16 bits, and quantised again: names, types and shapes are equal."""
+    original, source = checkpoints / fixture, tmp_path / "source"
+    expand(original, source)
+    is_friendli = fixture.startswith("fmo")
+    folder = quantize(
+        source,
+        tmp_path / "fp8",
+        "--dialect=" + ("friendli" if is_friendli else "compressed-tensors"),
+        "--inputs=" + ("dynamic" if fixture == "fmo-l2" else "static"),
     )
-    assert main([str(plain), str(tmp_path / "fp8"), f"--calibration={text}"]) == 0
-    tensors = load_file(tmp_path / "fp8" / "model.safetensors")
+    assert form_of(folder) == form_of(original)
+    config, theirs = (json.loads((each / "config.json").read_text()) for each in (folder, original))
+    assert config.get("use_fp8_e4m3") == theirs.get("use_fp8_e4m3")
+    ours = config["quantization_config"]
+    assert ours.items() <= without_observers(theirs["quantization_config"], ours).items()
+
+
+def expand(folder: Path, target: Path) -> None:
+    """A fixture in 16 bits."""
+    shutil.copytree(folder, target)
+    config = json.loads((folder / "config.json").read_text())
+    reader, dialect = CheckpointReader(folder), choose_dialect(read_config(folder).quantization)
+    tensors = {}
+    for name in reader.tensors:
+        owner, _, kind = name.rpartition(".")
+        if kind == "weight" and len(reader.info(name).shape) == 2:
+            matrix = read_matrix(reader, dialect, owner)
+            dtype = getattr(torch, config["torch_dtype"])
+            tensors[name] = matrix.expand(dtype) if isinstance(matrix, Fp8Matrix) else matrix
+        elif kind == "weight":
+            tensors[name] = reader.read(name)
+    save_file(tensors, target / "model.safetensors")
+    for key in ("quantization_config", "use_fp8_e4m3"):
+        config.pop(key, None)
+    (target / "config.json").write_text(json.dumps(config))
+
+
+def form_of(folder: Path) -> dict[str, Any]:
+    infos = CheckpointReader(folder).tensors.items()
+    return {name: (info.dtype, info.shape) for name, info in infos}
+
+
+def without_observers(theirs: Any, ours: Any) -> Any:
+    """Theirs, with the keys that ours has; how a scale was observed is the writer's own."""
+    if not isinstance(ours, dict):
+        return theirs
+    return {
+        key: ours[key] if key == "observer" else without_observers(theirs[key], ours[key])
+        for key in ours
+    }
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config])
+def test_scales_of_inputs_are_what_transformers_sees(
+    tmp_path: Path, checkpoints: Path, kind: Any
+) -> None:
+    source, text = tmp_path / "source", "A text of some length, said again. " * 40
+    theirs = write_random(source, kind(**SHAPE | {"vocab_size": NUM_TOKENS}))
+    add_tokenizer(source, checkpoints)
+    (tmp_path / "text").write_text(text)
+    flags = [f"--calibration={tmp_path / 'text'}", "--calibration-tokens=700"]
+    folder = quantize(source, tmp_path / "fp8", *flags)
+    largest: dict[str, float] = {}
+
+    def note(name: str, inputs: torch.Tensor) -> None:
+        largest[name] = max(largest.get(name, 0.0), float(inputs.abs().max()))
+
+    for name, module in theirs.named_modules():
+        if name.endswith("_proj"):
+            module.register_forward_pre_hook(lambda _, x, name=name: note(name, x[0]))
+    for window in windows_of(source, text):
+        with torch.inference_mode():
+            theirs(torch.tensor([window]))
+    scales = load_file(folder / "model.safetensors")
     for name, value in largest.items():
-        assert float(tensors[f"{name}.in_scale"]) == pytest.approx(value / 448, rel=1e-6)
+        assert float(scales[f"{name}.in_scale"]) * 448 == pytest.approx(value, rel=1e-4), name
+    assert len(largest) == 3 * 7
 
 
-def test_it_is_served_as_well_as_before(plain: Path, text: Path, tmp_path: Path) -> None:
-    assert main([str(plain), str(tmp_path), f"--calibration={text}"]) == 0
-    assert (tmp_path / "tokenizer.json").read_bytes() == (plain / "tokenizer.json").read_bytes()
-    before, after = (
-        PagedSequences(load_model(folder, device=CPU, dtype=torch.float32)).greedy([5, 6, 7], 1)[0]
-        for folder in (plain, tmp_path)
+def windows_of(folder: Path, text: str) -> list[list[int]]:
+    """512 ids and the rest of 700, each begun by the BOS that the tokenizer puts first, if any."""
+    first, second = encode_text(folder, text).windows(512)[:2]
+    return [list(first), list(second[:188])]
+
+
+def test_matrices_that_are_fused_share_a_scale(source: Path, tmp_path: Path) -> None:
+    tensors = load_file(quantize(source, tmp_path / "fp8") / "model.safetensors")
+    for group in (["q_proj", "k_proj", "v_proj"], ["gate_proj", "up_proj"]):
+        part = "self_attn" if group[0] == "q_proj" else "mlp"
+        for kind in ("weight_scale", "in_scale"):
+            assert len({float(tensors[f"{LAYER}.{part}.{name}.{kind}"]) for name in group}) == 1
+
+
+def test_a_row_of_zeros_and_tiny_rows_survive(source: Path, tmp_path: Path) -> None:
+    name = f"{LAYER}.mlp.up_proj.weight"
+    changed = shutil.copytree(source, tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    tensors[name][0] = 0
+    tensors[name][1] *= 1e-6  # its scale is subnormal in F16
+    save_file(tensors, changed / "model.safetensors")
+    folder = quantize(changed, tmp_path / "fp8", "--inputs=dynamic")
+    matrix = read_matrix(
+        CheckpointReader(folder),
+        choose_dialect(read_config(folder).quantization),
+        name.removesuffix(".weight"),
     )
-    assert 0 < (before - after).std() < 0.1 * before.std()
+    assert isinstance(matrix, Fp8Matrix)
+    rows = matrix.expand(torch.float32)[:3]
+    assert torch.equal(rows[0], torch.zeros_like(rows[0]))
+    for row, expected in zip(rows[1:], tensors[name][1:3], strict=True):
+        assert (row - expected).abs().max() < 0.07 * expected.abs().max()
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_gguf_file_becomes_the_same_model(tmp_path: Path, *, tied: bool) -> None:
-    shape = dataclasses.replace(SHAPES["tiny"], num_layers=1)
-    rng = np.random.default_rng(0)
-
-    def tensor(*sizes: int) -> tuple[tuple[int, ...], int, bytes]:
-        values = rng.normal(scale=sizes[-1] ** -0.5, size=sizes).astype(np.float16)
-        return sizes, F16, values.tobytes()
-
-    hidden, width, kv_width = shape.hidden_size, shape.intermediate_size, 2 * shape.head_dim
-    sizes = {"attn_q": (hidden, hidden), "attn_k": (kv_width, hidden), "attn_v": (kv_width, hidden),
-             "attn_output": (hidden, hidden), "ffn_gate": (width, hidden),
-             "ffn_up": (width, hidden), "ffn_down": (hidden, width),
-             "attn_norm": (hidden,), "ffn_norm": (hidden,)}  # fmt: skip
-    tensors = {f"blk.0.{name}.weight": tensor(*size) for name, size in sizes.items()}
-    tensors |= {"token_embd.weight": tensor(1024, hidden), "output_norm.weight": tensor(hidden)}
-    if not tied:
-        tensors["output.weight"] = tensor(1024, hidden)
-    metadata = {k: v for k, v in metadata_of(shape).items() if v != []}
-    path = tmp_path / "model.gguf"
-    path.write_bytes(gguf_bytes(metadata | {"tokenizer.ggml.merges": ["a b"]}, tensors))
-    assert main([str(path), str(tmp_path / "fp8")]) == 0
-    found = load_file(tmp_path / "fp8" / "model.safetensors")
-    assert ("lm_head.weight" in found) != tied
-    scale = found["model.layers.0.mlp.down_proj.weight_scale"]
-    codes = found["model.layers.0.mlp.down_proj.weight"].view(torch.float8_e4m3fn)
-    stored = np.frombuffer(tensors["blk.0.ffn_down.weight"][2], np.float16).reshape(hidden, width)
-    difference = (codes.float() * scale).numpy() - stored.astype(np.float32)
-    assert np.abs(difference).max() <= np.abs(stored).max() / 16
-    assert read_config(tmp_path / "fp8").tie_word_embeddings == tied
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fp8", "model.gguf"]
+def test_shards_and_other_files_are_the_sources(source: Path, tmp_path: Path) -> None:
+    sharded = shutil.copytree(source, tmp_path / "source")
+    named = sorted(load_file(source / "model.safetensors").items())
+    (sharded / "model.safetensors").unlink()
+    files = {f"model-{n + 1:05d}-of-00003.safetensors": dict(named[n::3]) for n in range(3)}
+    for file, part in files.items():
+        save_file(part, sharded / file)
+    weight_map = {name: file for file, part in files.items() for name in part}
+    index = "model.safetensors.index.json"
+    (sharded / index).write_text(json.dumps({"weight_map": weight_map}))
+    (sharded / "LICENSE").write_text("terms")
+    (sharded / "pytorch_model.bin").write_bytes(b"a pickle")
+    folder = quantize(sharded, tmp_path / "fp8")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {path.name for path in sharded.iterdir()} - {"pytorch_model.bin"}
+    for name in ("generation_config.json", "tokenizer.json", "LICENSE"):
+        assert (folder / name).read_bytes() == (sharded / name).read_bytes()
+    written = json.loads((folder / index).read_text())["weight_map"]
+    assert weight_map.items() <= written.items()
+    assert written[f"{LAYER}.mlp.up_proj.in_scale"] == weight_map[f"{LAYER}.mlp.up_proj.weight"]
+    assert torch.equal(logits_of(folder), logits_of(quantize(source, tmp_path / "whole")))
 
 
-def test_perplexity_is_told_before_and_after(
-    plain: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_json_says_what_was_done(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(plain), str(tmp_path), f"--perplexity={text}", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["model"] == str(tmp_path)
-    names = ("weights_in_fp8", "weights_and_inputs_in_fp8")
-    for name in names:
-        assert found[name] == pytest.approx(found["in_16_bits"], rel=0.1)
-    assert len({found[name] for name in ("in_16_bits", *names)}) == 3
+    text = tmp_path / "text"
+    text.write_text("Words that are scored. " * 8)
+    quantize(source, tmp_path / "fp8", f"--perplexity={text}", "--context=64", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["dialect"], found["inputs"], found["weights"]) == ("friendli", "static", "tensor")
+    assert found["num_matrices"] == 3 * 7 and found["num_calibration_tokens"] > 500
+    assert found["num_bytes"] < 0.5 * found["source_bytes"]
+    figures = [found["perplexity"][name] for name in ("before", "after", "after_w8a8")]
+    assert len({figure["perplexity"] for figure in figures}) == 3
+    for figure in figures:
+        assert figure["num_tokens"] == figures[0]["num_tokens"] > 100
+        assert figure["perplexity"] == pytest.approx(figures[0]["perplexity"], rel=0.1)
 
 
-@pytest.mark.parametrize(
-    ("source", "flags", "status", "problem"),
-    [
-        ("absent", [], 1, "is neither a folder nor a .gguf file"),
-        ("bad.gguf", [], 2, "bad.gguf: not a GGUF file of version 3"),
-        ("fp8", [], 1, "is quantised already"),
-        ("plain", ["--weights=channel", "--calibration=TEXT"], 2, "goes with dynamic inputs"),
-        ("plain", ["--calibration=absent.txt"], 1, "absent.txt: No such file or directory"),
-        ("plain", ["--dialect=awq"], 2, "awq"),
-    ],
-)
-def test_what_is_wrong_is_one_line(
-    plain: Path,
-    text: Path,
-    checkpoints: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    *,
-    source: str,
-    flags: list[str],
-    status: int,
-    problem: str,
+def test_a_person_reads_what_was_done(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "bad.gguf").write_bytes(b"no GGUF at all")
-    sources = {"plain": plain, "fp8": checkpoints / "fmo-l0"}
-    path = sources.get(source, tmp_path / source)
-    flags = [flag.replace("TEXT", str(text)) for flag in flags]
-    assert main([str(path), str(tmp_path / "out"), *flags]) == status
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("octavo quantize: ") and problem in last
-
-
-def test_a_folder_that_holds_something_is_left_alone(
-    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "mine.txt").write_text("keep me")
-    assert main([str(plain), str(tmp_path)]) == 1
-    assert "exists and is not empty" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    quantize(source, tmp_path / "fp8", "--inputs=dynamic")
+    first, second = capsys.readouterr().out.splitlines()
+    assert "21 matrices in FP8, friendli, dynamic inputs, a scale for each channel" in first
+    assert "became" in second
