@@ -2,10 +2,10 @@
 
     python -m benchmarks.perplexity --model FOLDER [--output FILE.json]
 
-Regime: three texts (benchmarks/texts), windows of 1,024 tokens side by side, through the engine, in
-bfloat16. FOLDER is the default model; the bf16 one is prepared beside it. Each figure is what
-`octavo perplexity FOLDER TEXT` prints, with --fp8-activations where inputs are rounded. The last
-line is JSON.
+Regime: texts of benchmarks/texts and LICENSE, windows of 1,024 tokens side by side, through the
+engine, in bfloat16. FOLDER is the default model; the bf16 one is prepared beside it. Each figure is
+what `octavo perplexity FOLDER TEXT` prints, with --fp8-activations where inputs are rounded. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from octavo.status_line import StatusLine
 from services.worker.tools.perplexity.measured import Regime, measure_perplexity
 from services.worker.tools.prepare import prepared_default_model
 
-TEXTS = Path(__file__).parent / "texts"
+_HERE = Path(__file__).parent
+TEXTS = [_HERE / "texts" / name for name in ("alice.txt", "python-docs.txt", "gpl-3.txt")]
+KNOWN = _HERE.parent / "LICENSE"  # the Apache licence, which the model knows nearly by heart
 
 
 def measure(text: Path, fp8: Path, bf16: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -59,8 +61,8 @@ def main() -> None:
     arguments = parser.parse_args()
     bf16 = prepared_default_model(fp8=False)
     figures = []
-    for name in ("alice.txt", "python-docs.txt", "gpl-3.txt"):
-        figures.append(measure(TEXTS / name, arguments.model, bf16, arguments))
+    for text in (*TEXTS, KNOWN):
+        figures.append(measure(text, arguments.model, bf16, arguments))
         print(
             "{text}: bf16 {bf16}; weights in FP8 {fp8_weights_percent:+.2f} %, inputs too"
             " {fp8_weights_and_inputs_percent:+.2f} %".format(**figures[-1]),
