@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from services.worker.checkpoint.reader import CheckpointReader, TensorInfo, tens
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix
 
 _PIECE_BYTES = 4 * 2**20  # read at once: checked and converted while it is in the CPU's cache
+_THREADS = 4  # a disk gives more to several readers, and so does memory that is new
 
 
 class PartReader:
@@ -27,11 +29,7 @@ class PartReader:
         """Fills `out` [part] e4m3fn; the scales of the part. Raises where a code is NaN."""
         info, out = source.weight, out.view(source.weight.dtype)
         assert source.scale is not None
-        for rows, target in self._pieces(info, part, out):
-            self._reader.read_part(info.name, rows, part.columns, target)
-            if holds_nan(target):
-                raise tensor_error(info.file, info.name, "holds a NaN")
-            self._on_read(target.nbytes)
+        self._read_as_stored(info, part, out, check=_refuse_nan)
         return source.scale.part(part.rows, part.columns)
 
     def read_quantised(self, source: MatrixSource, part: RankPart, out: torch.Tensor) -> BlockScale:
@@ -54,14 +52,37 @@ class PartReader:
 
     def read_plain(self, info: TensorInfo, part: RankPart, out: torch.Tensor) -> None:
         """Reads 16-bit and 32-bit numbers, and converts them where `out` has another dtype."""
+        if info.dtype == out.dtype:
+            self._read_as_stored(info, part, out)
+            return
         for rows, target in self._pieces(info, part, out):
-            as_stored = target
-            if info.dtype != out.dtype:
-                as_stored = torch.empty(target.shape, dtype=info.dtype)
+            as_stored = torch.empty(target.shape, dtype=info.dtype)
             self._reader.read_part(info.name, rows, part.columns, as_stored)
-            if as_stored is not target:
-                target.copy_(as_stored)
+            target.copy_(as_stored)
             self._on_read(as_stored.nbytes)
+
+    def _read_as_stored(
+        self,
+        info: TensorInfo,
+        part: RankPart,
+        out: torch.Tensor,
+        check: Callable[[TensorInfo, torch.Tensor], None] = lambda info, piece: None,
+    ) -> None:
+        """Several pieces at once; `check` looks at each while it is in the CPU's cache."""
+
+        def read(piece: tuple[range, torch.Tensor]) -> int:
+            rows, target = piece
+            self._reader.read_part(info.name, rows, part.columns, target)
+            check(info, target)
+            return target.nbytes
+
+        pieces = list(self._pieces(info, part, out))
+        if len(pieces) == 1:
+            self._on_read(read(pieces[0]))
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for num_bytes in pool.map(read, pieces):
+                self._on_read(num_bytes)
 
     def _pieces(
         self, info: TensorInfo, part: RankPart, out: torch.Tensor
@@ -84,6 +105,20 @@ class PartReader:
         return True
 
 
+def empty_matrix(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    """Memory for a matrix, by numpy, which asks the system for large pages.
+
+    The first write to each page costs more than reading what is written: there are fewer of them.
+    """
+    num_bytes = shape[0] * shape[1] * dtype.itemsize
+    return torch.from_numpy(np.empty(num_bytes, np.uint8)).view(dtype).view(shape)
+
+
+def _refuse_nan(info: TensorInfo, codes: torch.Tensor) -> None:
+    if holds_nan(codes):
+        raise tensor_error(info.file, info.name, "holds a NaN")
+
+
 def holds_nan(codes: torch.Tensor) -> bool:
     """Whether e4m3fn codes hold a NaN: 0x7F, the largest signed byte, or 0xFF, the largest byte."""
     array = codes.view(torch.uint8).numpy()
@@ -104,6 +139,6 @@ def read_matrix(
     if source.scale is None:
         return reader.read(info.name)
     part = RankPart(rows=range(info.shape[0]), columns=range(info.shape[1]))
-    values = torch.empty(part.shape, dtype=torch.float8_e4m3fn)
+    values = empty_matrix(part.shape, torch.float8_e4m3fn)
     scale = PartReader(reader, lambda num_bytes: None).read_fp8(source, part, values)
     return Fp8Matrix(values=values, scale=scale, inputs=source.inputs)

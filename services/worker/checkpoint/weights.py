@@ -23,7 +23,7 @@ from services.worker.checkpoint.matrix_source import (
     find_matrix,
     shape_error,
 )
-from services.worker.checkpoint.part_reader import PartReader
+from services.worker.checkpoint.part_reader import PartReader, empty_matrix
 from services.worker.checkpoint.rank_part import RankPart, rank_part
 from services.worker.checkpoint.reader import CheckpointReader, TensorInfo, tensor_error
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix, InputScheme
@@ -109,7 +109,7 @@ class Weights:
         """The embedding table, [rows, columns]: the same on every rank."""
         info = self._plain_info(f"{name}.weight", (rows, columns))
         whole = RankPart(rows=range(rows), columns=range(columns))
-        table = torch.empty(whole.shape, dtype=self.dtype)
+        table = empty_matrix(whole.shape, self.dtype)
         self._parts.read_plain(info, whole, table)
         self._unread.discard(info.name)
         return table.to(self.device)
@@ -169,7 +169,7 @@ class Weights:
         is_fp8 = run[0][0].scale is not None
         num_rows, columns = sum(part.shape[0] for _, part in run), run[0][1].shape[1]
         dtype = torch.float8_e4m3fn if is_fp8 or quantise else self.dtype
-        values = torch.empty((num_rows, columns), dtype=dtype)
+        values = empty_matrix((num_rows, columns), dtype)
         targets = torch.split(values, [part.shape[0] for _, part in run])
         if not is_fp8 and not quantise:
             for (source, part), target in zip(run, targets, strict=True):
