@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from octavo.rpc.channel import open_channel
+from octavo.time_left import time_left_s
 from octavo.v1 import worker_pb2, worker_pb2_grpc
 
 _POLL_S = 0.05
@@ -36,12 +38,16 @@ async def serving(address: str) -> None:
 
 async def follow_loading(address: str, on_progress: Callable[[str], None]) -> None:
     """Says how far the worker group at `address` is, until it serves."""
+    started_at: float | None = None
     async with open_channel(address) as channel:
         while True:
             health = await _health(channel)
             if health.state == worker_pb2.WORKER_STATE_SERVING:
                 return
-            on_progress(loading_text(health))
+            if started_at is None and _loaded_bytes(health):
+                started_at = time.monotonic()
+            elapsed_s = 0.0 if started_at is None else time.monotonic() - started_at
+            on_progress(loading_text(health, elapsed_s))
             await asyncio.sleep(_POLL_S)
 
 
@@ -60,8 +66,11 @@ async def follow_serving(address: str, on_change: Callable[[str | None], None]) 
                 was_serving = is_serving
 
 
-def loading_text(health: worker_pb2.GetHealthResponse) -> str:
-    """How far the slowest loading rank is, or what the group says of itself."""
+def loading_text(health: worker_pb2.GetHealthResponse, elapsed_s: float = 0.0) -> str:
+    """How far the slowest loading rank is, or what the group says of itself.
+
+    elapsed_s: since the first bytes were loaded.
+    """
     loading = [rank for rank in health.ranks if rank.WhichOneof("activity") == "loading"]
     if not loading:
         return health.message
@@ -72,7 +81,11 @@ def loading_text(health: worker_pb2.GetHealthResponse) -> str:
         return stage
     loaded, total = progress.loaded_bytes / 1e6, progress.total_bytes / 1e6
     rank = f"rank {slowest.rank}: " if len(health.ranks) > 1 else ""
-    return f"{rank}{stage} {loaded:.1f} / {total:.1f} MB"
+    left_s = time_left_s(
+        elapsed_s=elapsed_s, done=progress.loaded_bytes, total=progress.total_bytes
+    )
+    left = "" if left_s is None else f", {left_s:.0f} s left"
+    return f"{rank}{stage} {loaded:.1f} / {total:.1f} MB{left}"
 
 
 async def _health(channel: grpc.aio.Channel) -> worker_pb2.GetHealthResponse:
@@ -90,6 +103,10 @@ def _read_ports(ready_file: Path) -> dict[str, int] | None:
         return None
     ports: dict[str, int] = json.loads(ready_file.read_text(encoding="utf-8"))
     return ports
+
+
+def _loaded_bytes(health: worker_pb2.GetHealthResponse) -> int:
+    return sum(rank.loading.loaded_bytes for rank in health.ranks)
 
 
 def _loaded_part(rank: worker_pb2.RankHealth) -> float:

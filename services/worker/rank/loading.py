@@ -12,10 +12,11 @@ from octavo.fingerprint import numerics_fingerprint
 from services.worker.engine.engine import Engine
 from services.worker.engine.engine_config import EngineConfig, count_kv_blocks
 from services.worker.kernels import Backend
-from services.worker.link.messages import Progress, Ready
+from services.worker.link.messages import Ready
 from services.worker.link.rank_config import RankConfig
 from services.worker.link.rank_end import RankEnd
 from services.worker.models import Model, load_model
+from services.worker.rank.load_progress import LoadProgress
 
 _DTYPES = {
     "auto": None,
@@ -24,7 +25,6 @@ _DTYPES = {
     "float16": torch.float16,
 }
 _BACKENDS: dict[str, Backend] = {"auto": "auto", "reference": "reference"}
-_PROGRESS_PARTS = 100  # the front hears of each per cent, not of each tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ def load(config: RankConfig, rank: int, link: RankEnd) -> Loaded:
         fp8_weights=config.fp8_weights,
         fp8_activations=config.fp8_activations,
         fp8_kv_cache=config.fp8_kv_cache,
-        on_progress=_Reporter(link).report,
+        on_progress=LoadProgress(link.send).report,
     )
     limits = engine_config(config, model)
     engine = Engine(model=model, config=limits)
@@ -132,21 +132,3 @@ def _ready(config: RankConfig, model: Model, limits: EngineConfig, device: torch
         kv_blocks=limits.num_blocks,
         kv_block_tokens=limits.block_tokens,
     )
-
-
-class _Reporter:
-    """Sends progress when it has moved by a part."""
-
-    def __init__(self, link: RankEnd) -> None:
-        self._link = link
-        self._last_part = -1
-
-    def report(self, loaded_bytes: int, total_bytes: int) -> None:
-        part = loaded_bytes * _PROGRESS_PARTS // max(1, total_bytes)
-        if part != self._last_part:
-            self._last_part = part
-            self._link.send(
-                Progress(
-                    stage="loading weights", loaded_bytes=loaded_bytes, total_bytes=total_bytes
-                )
-            )

@@ -17,6 +17,7 @@ def test_the_slowest_rank_is_shown() -> None:
 def test_one_rank_needs_no_number() -> None:
     health = worker_pb2.GetHealthResponse(ranks=[_rank(0, 5_000_000)])
     assert loading_text(health) == "weights 5.0 / 20.0 MB"
+    assert loading_text(health, elapsed_s=4) == "weights 5.0 / 20.0 MB, 12 s left"
 
 
 def test_without_a_loading_rank_the_group_speaks() -> None:
