@@ -11,7 +11,7 @@ from services.worker.memory_plan import AS_STORED, GIB, LoadedSizes
 _NVIDIA_SMI = (
     *("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"),
 )  # MiB, a line a device
-# Without a GPU the weights are expanded to the type of the activations.
+# Without a GPU the reference backend may run, which expands weights to the type of activations.
 _EXPANDED = LoadedSizes(fp8=2)
 
 
