@@ -9,7 +9,6 @@ import itertools
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Self
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +16,6 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -27,6 +25,7 @@ from prometheus_client.utils import floatToGoString
 import octavo
 from octavo.build_info import commit
 from octavo.logs import num_dropped_lines
+from octavo.metrics_listener import MetricsListener
 from octavo.rpc.server import AddressInUseError
 
 
@@ -68,7 +67,7 @@ class _ServiceCollector(Collector):
 class MetricsServer:
     """Serves a registry over HTTP from a thread of its own."""
 
-    def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
+    def __init__(self, server: MetricsListener, thread: threading.Thread) -> None:
         self._server = server
         self._thread = thread
 
@@ -76,9 +75,11 @@ class MetricsServer:
     def start(cls, registry: CollectorRegistry, host: str, port: int) -> Self:
         """Listens on host:port (port 0: a free one). Raises AddressInUseError."""
         try:
-            server, thread = start_http_server(port, addr=host, registry=registry)
+            server = MetricsListener(host, port, registry)
         except OSError as error:
             raise AddressInUseError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        thread = threading.Thread(target=server.serve_forever, daemon=True, name="metrics")
+        thread.start()
         return cls(server, thread)
 
     @property

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from octavo.client.generation_types import Event
-from octavo.client.stream import EventStream
+
+if TYPE_CHECKING:  # imports gRPC, which help texts need not wait for
+    from octavo.client.stream import EventStream
 
 
 def interruptible(stream: EventStream) -> Iterator[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -14,10 +15,12 @@ from typer.core import TyperGroup
 
 import octavo
 from octavo.cli.command_line import run_command_line
-from octavo.cli.exit_status import OK, PIPE_CLOSED
+from octavo.cli.exit_status import FAILED, OK, PIPE_CLOSED
 from octavo.cli.worker_tools import TOOLS, tool_command
 
 COMMANDS = ("chat", "complete", "models", "status", "bench", "serve", *TOOLS, "completion")
+# A full disk, a quota, a device that fails.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 _EPILOG = """\
 Exit statuses: 0 ok, 1 refused or failed, 2 wrong usage, 3 no server reached, 4 timed out, 130
 interrupted. OCTAVO_ADDRESS names the server for every command.
@@ -52,10 +55,20 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            # Whoever read our output has ended; what Python flushes at its end goes nowhere.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # whoever read our output has ended
+            _drop_output()
             return PIPE_CLOSED
+        except OSError as error:
+            if error.filename is not None or error.errno not in _UNWRITABLE:
+                raise
+            _drop_output()
+            print(f"octavo: the output cannot be written: {error.strerror}", file=sys.stderr)
+            return FAILED
+
+
+def _drop_output() -> None:
+    """What Python flushes at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(cls=_Commands, rich_markup_mode=None, epilog=_EPILOG)
@@ -74,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that the first argument names; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     arguments = ["--help"] if arguments in ([], ["help"]) else arguments
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stderr.write("octavo: stdout is closed; /dev/null takes what nobody wants\n")
+        return FAILED
     if arguments == ["--version"]:
         print(f"octavo {octavo.__version__}")
         return OK

@@ -5,6 +5,11 @@ from __future__ import annotations
 _STEP_WEIGHT = 0.05  # of the newest step
 _OUTPUT_WEIGHT = 0.1  # of the newest output
 _FEW = 2  # outputs that hardly slow each other down
+_MANY = 8  # outputs on average, from which on their steps tell how much they do
+# A step that takes longer than so many times what was expected says little of those to come: the
+# machine stood still. One that is slower for good is learned in a few dozen steps.
+_MOST_SURPRISE = 2.0
+_MOST_GROWTH = 4.0  # of a batch, in a guess
 # Of a step's time, until it is known how long one takes with few outputs.
 _FIXED_SHARE = 0.5
 
@@ -35,7 +40,13 @@ class Pace:
         return self._prompts_s / self._prompt_tokens if self._prompt_tokens else 0.0
 
     def step_s(self, num_outputs: float) -> float:
-        """Seconds of a step with so many outputs and no prompt; 0 where nothing is known."""
+        """Seconds of a step with so many outputs and no prompt; 0 where nothing is known.
+
+        Guesses are low where little is known: what is taken teaches, what is refused does not.
+        """
+        if self._outputs < _MANY:
+            return self._step_s
+        num_outputs = min(num_outputs, _MOST_GROWTH * self._outputs)
         fixed_s = min(self._few_s or _FIXED_SHARE * self._step_s, self._step_s)
         return fixed_s + (self._step_s - fixed_s) * num_outputs / self._outputs
 
@@ -44,7 +55,11 @@ class Pace:
         self.prompt_tokens_per_step += _STEP_WEIGHT * (
             num_prompt_tokens - self.prompt_tokens_per_step
         )
-        prompts_s = min(seconds, self.prompt_token_s * num_prompt_tokens)
+        prompts_s = self.prompt_token_s * num_prompt_tokens
+        if self._step_s and (prompts_s or not num_prompt_tokens):
+            expected_s = self.step_s(num_outputs) + prompts_s
+            seconds = min(seconds, _MOST_SURPRISE * expected_s)
+        prompts_s = min(seconds, prompts_s)
         if num_prompt_tokens:
             self._note_prompts(max(0.0, seconds - self.step_s(num_outputs)), num_prompt_tokens)
         if self._step_s or not num_prompt_tokens:  # else nothing tells the two apart

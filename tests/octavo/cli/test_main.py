@@ -160,3 +160,16 @@ def test_serve_says_plainly_where_only_the_client_is(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "only Octavo's client is installed here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [(">/dev/full", "the output cannot be written: No space left on device"), (">&-", "is closed")],
+)
+def test_output_that_cannot_be_written_is_one_line(
+    server: ScriptedServer, output: str, problem: str
+) -> None:
+    command = f"{sys.executable} -m octavo complete Hi --address {server.address} {output}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert problem in done.stderr

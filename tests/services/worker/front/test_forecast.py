@@ -123,6 +123,28 @@ def test_a_step_takes_the_longer_the_more_outputs_it_has() -> None:
     assert pace.step_s(1) == pytest.approx(0.11)
 
 
+def test_a_machine_that_stood_still_once_is_not_slow() -> None:
+    for num_outputs in (1, 3, 8, 64):
+        pace = Pace()
+        for _ in range(600):
+            pace.note_step(0.035, num_outputs)
+        before_s = pace.step_s(64)
+        pace.note_step(3.0, num_outputs)
+        assert pace.step_s(64) < 1.1 * before_s
+        for _ in range(60):
+            pace.note_step(0.35, num_outputs)
+        assert pace.step_s(num_outputs) > 0.8 * 0.35  # slow for good
+
+
+def test_few_outputs_say_nothing_of_many() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.note_step(0.03, 1)
+    for _ in range(20):
+        pace.note_step(0.06, 3)
+    assert pace.step_s(64) <= 0.06
+
+
 def test_prompts_make_their_steps_longer() -> None:
     pace = Pace()
     pace.note_step(0.3, 1, num_prompt_tokens=100)  # of which nothing else is known yet
