@@ -23,6 +23,7 @@ class MetricsListener(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # connections that wait to be seen
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
         """Raises OSError where the address cannot be bound."""
