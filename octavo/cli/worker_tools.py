@@ -54,10 +54,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         print(f"octavo {name}: {error}", file=sys.stderr)
         return USAGE
     command = [sys.executable, "-m", f"services.worker.tools.{name}", *arguments]
-    return _run_here(tethered(command), services_environment(root))
+    return run_here(tethered(command), services_environment(root))
 
 
-def _run_here(command: Sequence[str], environment: dict[str, str]) -> int:
+def run_here(command: Sequence[str], environment: dict[str, str]) -> int:
     """The exit status. Ctrl-C reaches the program by itself, SIGTERM is handed on: the program puts
     away what is half done, and is waited for.
     """

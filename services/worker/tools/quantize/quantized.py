@@ -76,8 +76,8 @@ def quantize(order: Order, line: StatusLine) -> Quantized:
     check_destination(order.source, destination, overwrite=order.overwrite)
     with staged(destination) as staging:
         folder = folder_of(order.source, staging.scratch, line)
+        before = _perplexity(folder, order, line)  # first: it may refuse the text
         written = write_quantized(folder, staging.built, order.scheme, order.calibration, line)
-        before = _perplexity(folder, order, line)
     return Quantized(
         written=written,
         before=before,

@@ -130,6 +130,16 @@ def test_an_empty_calibration_text(
     assert not (tmp_path / "fp8").exists()
 
 
+def test_a_text_that_is_too_short_to_score(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").touch()
+    flag = f"--perplexity={tmp_path / 'text'}"
+    status, line = problem_of(capsys, source, tmp_path / "fp8", flag)
+    assert status == 2 and "at least 2 tokens" in line
+    assert not (tmp_path / "fp8").exists()
+
+
 def test_a_tokenizer_of_another_model(changed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_config(changed, vocab_size=100)
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
