@@ -40,7 +40,9 @@ def _files(folder: Path) -> list[Path]:
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         return [path for name in _indexed(index) if (path := folder / name).is_file()]
-    return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    if single.is_file():
+        return [single]
+    return sorted(path for path in folder.glob("*.safetensors") if path.is_file())
 
 
 def _indexed(index: Path) -> list[str]:

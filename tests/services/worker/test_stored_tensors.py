@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,3 +59,8 @@ def test_what_has_no_shape_is_named(tmp_path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"..")
     with pytest.raises(FailedPreconditionError, match=r"model\.safetensors.* tensor 'a'"):
         read_stored_tensors(tmp_path)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")  # opening it would wait for a writer
+    assert read_stored_tensors(tmp_path) == []
