@@ -1,6 +1,7 @@
 """Bounds what is open at once: requests, each as often as it has outputs, and their bytes.
 
-Overload answers at once with RESOURCE_EXHAUSTED and a delay; nothing waits here.
+Overload answers at once with RESOURCE_EXHAUSTED and a delay; nothing waits here. A request that is
+past a limit by itself is INVALID_ARGUMENT: it would be refused by an idle gateway too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from octavo.errors import ResourceExhaustedError, UnavailableError
+from octavo.errors import InWords, ResourceExhaustedError, UnavailableError, invalid_field
 
 RETRY_DELAY_MS = 1_000
 
@@ -51,8 +52,13 @@ class Admission:
         await self._idle.wait()
 
     @contextmanager
-    def admit(self, num_bytes: int, *, num_outputs: int = 1) -> Iterator[None]:
-        """Holds a place for each output of one request; raises where there are not as many."""
+    def admit(
+        self, num_bytes: int, *, num_outputs: int = 1, input_field: str = "prompt"
+    ) -> Iterator[None]:
+        """Holds a place for each output of one request; raises where there are not as many.
+        `input_field` is what holds its bytes.
+        """
+        self._check_alone(num_bytes, num_outputs, input_field)
         self._check(num_bytes, num_outputs)
         self._num_outputs += num_outputs
         self._num_requests += 1
@@ -66,6 +72,15 @@ class Admission:
             self._num_bytes -= num_bytes
             if not self._num_requests:
                 self._idle.set()
+
+    def _check_alone(self, num_bytes: int, num_outputs: int, input_field: str) -> None:
+        """Refuses what has no place even where nothing else is open: a retry would be in vain."""
+        if num_outputs > self._max_requests:
+            limit = f"at most {self._max_requests}, the gateway's limit of open requests"
+            raise invalid_field("sampling.n", num_outputs, limit)
+        if num_bytes > self._max_bytes:
+            limit = f"at most {self._max_bytes} bytes, the gateway's limit of all open requests"
+            raise invalid_field(input_field, InWords(f"{num_bytes} bytes"), limit)
 
     def _check(self, num_bytes: int, num_outputs: int) -> None:
         if self._draining:
@@ -81,7 +96,6 @@ class Admission:
 
 
 def _full(what: str, num_open: int, num_more: int, limit: int) -> ResourceExhaustedError:
-    """A retry helps unless the request alone is past the limit."""
     return ResourceExhaustedError(
         f"The gateway has {num_open} {what} and would have {num_open + num_more}; "
         f"its limit is {limit}.",
@@ -91,5 +105,5 @@ def _full(what: str, num_open: int, num_more: int, limit: int) -> ResourceExhaus
             "value": str(num_open + num_more),
             "limit": str(limit),
         },
-        retry_delay_ms=RETRY_DELAY_MS if num_more <= limit else None,
+        retry_delay_ms=RETRY_DELAY_MS,
     )

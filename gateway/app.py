@@ -53,7 +53,10 @@ async def _http_and_metrics(
         app = create_app(
             gateway.generation,
             gateway.tokenization,
-            limits=HttpLimits(max_body_bytes=_BODY_BYTES_EACH * settings.max_prompt_bytes),
+            limits=HttpLimits(
+                max_body_bytes=_BODY_BYTES_EACH * settings.max_prompt_bytes,
+                max_outputs=settings.max_requests,
+            ),
             request_log=gateway.request_log,
             cors_origins=settings.cors_origin,
             has_docs=settings.docs,

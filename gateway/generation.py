@@ -16,7 +16,7 @@ from gateway.cancellation import Cancellation
 from gateway.events import Accepted, Event, Finished, FinishReason, Usage
 from gateway.metrics import GatewayMetrics
 from gateway.model_card import Capabilities, ModelCard
-from gateway.model_checks import check_against_model
+from gateway.model_checks import check_against_model, input_field
 from gateway.open_generations import OpenGenerations
 from gateway.output_stream import OutputStream
 from gateway.preparation import Prepared, prepare
@@ -101,10 +101,13 @@ class Generation:
     @contextmanager
     def _admitted(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[None]:
         """Holds a place for the request, and makes it known to the operator."""
-        num_outputs = request.sampling.n or 1
         known = OpenRequest(request_id=request.request_id, began_at=request.arrived_at)
         with (
-            self._admission.admit(input_bytes(request), num_outputs=num_outputs),
+            self._admission.admit(
+                input_bytes(request),
+                num_outputs=request.sampling.n or 1,
+                input_field=input_field(request),
+            ),
             self.open.holding(known, cancellation),
         ):
             yield

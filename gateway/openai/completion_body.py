@@ -12,8 +12,9 @@ from gateway.field_checks import MAX_PROMPT_TOKENS, MAX_UINT32
 from gateway.openai.body import Neutral
 from gateway.openai.errors import ApiError, invalid, unsupported
 from gateway.openai.generation_body import UNSUPPORTED, GenerationBody
-from gateway.openai.limits import MAX_PROMPTS
+from gateway.openai.limits import MAX_PROMPTS, HttpLimits
 from gateway.request import GenerationRequest, OutputOptions
+from octavo.errors import InWords
 
 _SINGLE = ("<text>", "<ids>")
 # `logprobs` is a number here: of the likeliest tokens.
@@ -69,16 +70,17 @@ class CompletionBody(GenerationBody):
     """1 or n: outputs are not ranked."""
 
     def to_requests(
-        self, *, request_id: str, arrived_at: float, max_prompts: int
+        self, *, request_id: str, arrived_at: float, limits: HttpLimits
     ) -> list[GenerationRequest]:
         """A request for each prompt; each of several has its own id, for the core and its logs."""
         if self.best_of not in (None, 1, self.n):
             raise unsupported("best_of")
         prompts = self._prompts()
-        if not 1 <= len(prompts) <= max_prompts:
-            raise invalid("prompt", prompts, f"1 to {max_prompts} prompts, or token ids")
+        if not 1 <= len(prompts) <= limits.max_prompts:
+            raise invalid("prompt", prompts, f"1 to {limits.max_prompts} prompts, or token ids")
         if len(prompts) == 1:
             return [self._request(prompts[0], request_id, arrived_at)]
+        self._check_num_outputs(len(prompts), limits.max_outputs)
         if len(request_id) > 120:
             limit = "at most 120 characters with several prompts"
             raise ApiError(400, f"x-request-id must be {limit}.", param="x-request-id")
@@ -104,6 +106,16 @@ class CompletionBody(GenerationBody):
             prompt_logprobs=(wants_logprobs and self.echo) or None,
             echo=self.echo or None,
         )
+
+    def _check_num_outputs(self, num_prompts: int, most: int) -> None:
+        """All are open at once, so what is past the limit has no place on an idle server either."""
+        n = self.n or 1
+        if n <= MAX_OUTPUTS and num_prompts * n > most:  # an n past its own limit is the core's
+            value = InWords(
+                f"{num_prompts} prompts, which with n {n} make {num_prompts * n} outputs"
+            )
+            limit = f"such that prompts x n is at most {most}, the limit of open requests"
+            raise invalid("prompt", value, limit)
 
     def _prompts(self) -> list[str | list[int]]:
         if _kind_of_prompt(self.prompt) in _SINGLE:

@@ -54,7 +54,7 @@ class Endpoints:
         body = await self._bodies.read(request, CompletionBody, longest_list=longest)
         request_id = request_id_of(request)
         generation_requests = body.to_requests(
-            request_id=request_id, arrived_at=arrived_at, max_prompts=self._limits.max_prompts
+            request_id=request_id, arrived_at=arrived_at, limits=self._limits
         )
         return self._answer(
             body, request_id, generation_requests, CompletionFormat, body.field_names

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from gateway.openai.field_names import openai_name
-from octavo.errors import Code, OctavoError, http_status
+from octavo.errors import Code, InWords, OctavoError, http_status
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -61,7 +62,9 @@ class ApiError(Exception):
 def api_error(error: OctavoError, names: Mapping[str, str] | None = None) -> ApiError:
     """The answer for an error of the core; `names` overrides how its fields are called here."""
     status = http_status(error.code)
-    field = error.metadata.get("field")
+    # Where something is full, the field is the server's, not one of the request.
+    is_full = error.code is Code.RESOURCE_EXHAUSTED
+    field = None if is_full else error.metadata.get("field")
     param = openai_name(field, names or {}) if field else None
     return ApiError(
         status,
@@ -119,10 +122,10 @@ def _retry_headers(delay_ms: int | None) -> dict[str, str]:
 def _shown(value: object) -> str:
     """The value as JSON would have it, short however large it is."""
     match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
+        case None | bool():
+            return json.dumps(value)
+        case InWords():
+            return value
         case str():
             return f'"{value}"' if len(value) <= 60 else f'"{value[:60]}…"'
         case list():

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.admission import Admission
-from octavo.errors import ResourceExhaustedError, UnavailableError
+from octavo.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 
 
 async def test_requests_and_bytes_are_bounded() -> None:
@@ -26,12 +26,22 @@ async def test_requests_and_bytes_are_bounded() -> None:
         pass
 
 
-@pytest.mark.parametrize(("num_bytes", "num_outputs"), [(11, 1), (1, 3)])
-async def test_what_never_fits_is_not_told_to_come_back(num_bytes: int, num_outputs: int) -> None:
+@pytest.mark.parametrize(
+    ("num_bytes", "num_outputs", "field", "limit"),
+    [(11, 1, "chat", "at most 10 bytes"), (1, 3, "sampling.n", "at most 2, the gateway's limit")],
+)
+async def test_what_never_fits_is_wrong_whatever_else_is_open(
+    num_bytes: int, num_outputs: int, field: str, limit: str
+) -> None:
     admission = Admission(max_requests=2, max_bytes=10)
-    with pytest.raises(ResourceExhaustedError) as raised:
-        admission.admit(num_bytes, num_outputs=num_outputs).__enter__()
-    assert raised.value.retry_delay_ms is None
+    for num_open in (0, 1):
+        with admission.admit(1, num_outputs=1 + num_open):
+            with pytest.raises(InvalidArgumentError) as raised:
+                admission.admit(num_bytes, num_outputs=num_outputs, input_field="chat").__enter__()
+            assert raised.value.metadata["field"] == field
+            assert raised.value.metadata["limit"].startswith(limit)
+            assert raised.value.retry_delay_ms is None
+    assert admission.num_requests == 0
 
 
 async def test_a_place_is_given_back_whatever_happens() -> None:

@@ -221,7 +221,9 @@ async def test_past_its_limits_it_answers_at_once_over_both_doors(
             call.cancel()
         await until_status(gateway.http_port, 200)
         status, headers = await post(gateway.http_port, {"prompt": "x" * 101})
-        assert (status, headers["retry-after"]) == (429, None)
+        assert (status, headers["retry-after"]) == (400, None)
+        status, headers = await post(gateway.http_port, {"prompt": ["a", "b"]})
+        assert (status, headers["retry-after"]) == (400, None)
 
 
 async def test_a_log_that_nobody_reads_costs_lines_only(

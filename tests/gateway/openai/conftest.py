@@ -18,7 +18,7 @@ from gateway.openai.server import HttpServer, serve_http
 from tests.gateway.openai.fake_generation import FakeGeneration
 from tests.gateway.openai.fake_tokenization import FakeTokenization
 
-LIMITS = HttpLimits(max_body_bytes=20_000, body_time_s=0.3, max_prompts=3)
+LIMITS = HttpLimits(max_body_bytes=20_000, body_time_s=0.3, max_prompts=3, max_outputs=64)
 
 
 @pytest.fixture

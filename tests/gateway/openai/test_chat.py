@@ -149,7 +149,10 @@ async def test_several_choices_interleave(
 async def test_a_refusal_is_a_status(
     http: httpx.AsyncClient, generation: FakeGeneration, stream: bool
 ) -> None:
-    refusal = ResourceExhaustedError("Full.", reason="QUEUE_FULL", retry_delay_ms=1_200)
+    metadata = {"field": "max_waiting", "value": "9", "limit": "8"}  # no field of the request
+    refusal = ResourceExhaustedError(
+        "Full.", reason="QUEUE_FULL", metadata=metadata, retry_delay_ms=1_200
+    )
     generation.answer = lambda _: [refusal]
     answer = await http.post(PATH, json=body(stream=stream))
     assert answer.status_code == 429

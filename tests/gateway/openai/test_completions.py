@@ -106,6 +106,22 @@ async def test_what_no_prompt_is(http: httpx.AsyncClient, prompt: Any, param: st
     assert answer.json()["error"]["param"] == param
 
 
+async def test_more_outputs_than_may_ever_be_open_are_no_matter_of_a_retry(
+    http: httpx.AsyncClient, generation: FakeGeneration
+) -> None:
+    answer = await http.post(PATH, json=body(prompt=["a", "b", "c"], n=22))
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["param"], error["code"]) == ("prompt", "invalid_value")
+    assert error["message"] == (
+        "prompt is 3 prompts, which with n 22 make 66 outputs; it must be such that prompts x n is "
+        "at most 64, the limit of open requests."
+    )
+    assert "retry-after" not in answer.headers
+    assert not generation.requests
+    assert (await http.post(PATH, json=body(prompt=["a", "b"], n=32))).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("prompt", "param"),
     [([1, 99], "prompt[1]"), ([[1, 99]], "prompt[0][1]"), ([[1, 2], [1, 99]], "prompt[1][1]")],
