@@ -24,7 +24,7 @@ MESSAGES = [{"role": "user", "content": "a"}]
 # What a body holds besides the field that is tried, so that it is right but for that one.
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": MESSAGES, "logprobs": True},
-    "/v1/completions": {"prompt": "a", "n": 32},
+    "/v1/completions": {"prompt": "a", "n": 16},  # with the most prompts: as many as may be open
     "/v1/tokenize": {"prompt": "a"},
     "/v1/detokenize": {"tokens": [1]},
 }
@@ -44,7 +44,7 @@ def body_with(path: str, name: str, value: Any) -> dict[str, Any]:
 def fits_the_rest(path: str, name: str, value: Any) -> bool:
     """What no schema of one field can say."""
     if name == "best_of":  # 1 or n
-        return value in (None, 1, 32)
+        return value in (None, 1, 16)
     is_input = path == "/v1/tokenize" and name in ("prompt", "messages")
     return not is_input or value is not None
 
