@@ -22,7 +22,7 @@ from services.worker.tools.prepare import prepared_default_model
 
 _HERE = Path(__file__).parent
 TEXTS = [_HERE / "texts" / name for name in ("alice.txt", "python-docs.txt", "gpl-3.txt")]
-KNOWN = _HERE.parent / "LICENSE"  # the Apache licence, which the model knows nearly by heart
+KNOWN = _HERE.parent / "LICENSE"  # the Apache licence, in whose text most projects begin
 
 
 def measure(text: Path, fp8: Path, bf16: Path, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.product import Product
+from tests.end_to_end.product import SLOWLY, Product
 
 
 @pytest.fixture(scope="module")
 def tiny(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """The product around a random model of 1 MB with a chat template; its text is noise."""
-    product = Product(checkpoints / "chat-l0", tmp_path_factory.mktemp("tiny"))
+    product = Product(checkpoints / "chat-l0", tmp_path_factory.mktemp("tiny"), SLOWLY)
     product.start()
     yield product
     assert set(product.stop().values()) == {0}

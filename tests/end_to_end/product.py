@@ -95,6 +95,10 @@ class Service:
         return self.process.wait(timeout_s)
 
 
+# At a person's pace: the compiled kernels end an answer of the tiny model before a test can act.
+SLOWLY = "--kernels=reference"
+
+
 class Product:
     """Gateway, tokenizers and worker group around one model folder."""
 

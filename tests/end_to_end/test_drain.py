@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from octavo.v1 import generation_pb2 as pb
-from tests.end_to_end.product import Product, Service, reason_of, wait_until
+from tests.end_to_end.product import SLOWLY, Product, Service, reason_of, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ NUM_TOKENS = 300  # seconds of work for all of them
 def product(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """A product that runs half of the streams at a time: the others wait, and are open too."""
     folder = tmp_path_factory.mktemp("drain")
-    running = Product(checkpoints / "chat-l0", folder, f"--max-running={NUM_STREAMS // 2}")
+    running = Product(checkpoints / "chat-l0", folder, SLOWLY, f"--max-running={NUM_STREAMS // 2}")
     running.start()
     yield running
     assert set(running.stop().values()) == {0}

@@ -25,6 +25,7 @@ from octavo.v1 import (
 )
 from tests.end_to_end.product import (
     REPOSITORY,
+    SLOWLY,
     Product,
     Service,
     chat,
@@ -52,7 +53,7 @@ def product(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         environment.setenv("OCTAVO_ADMIN_ADDRESS", "127.0.0.1:0")
         folder = tmp_path_factory.mktemp("operations")
         flags = ("--max-running=2", "--max-waiting=1")
-        running = Product(checkpoints / "chat-l0", folder, *flags)
+        running = Product(checkpoints / "chat-l0", folder, SLOWLY, *flags)
         running.start()
     yield running
     running.stop()

@@ -14,13 +14,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from octavo.v1.generation_pb2_grpc import GenerationServiceStub
-from tests.end_to_end.product import Product, Service, chat, greedy, reason_of, wait_until
+from tests.end_to_end.product import SLOWLY, Product, Service, chat, greedy, reason_of, wait_until
 
 
 @pytest.fixture(scope="module")
 def product(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """A product of its own: its parts are killed."""
-    product = Product(checkpoints / "chat-l0", tmp_path_factory.mktemp("outages"))
+    product = Product(checkpoints / "chat-l0", tmp_path_factory.mktemp("outages"), SLOWLY)
     product.start()
     yield product
     product.stop()

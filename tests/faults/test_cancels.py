@@ -15,7 +15,7 @@ import pytest
 
 from octavo.v1 import generation_pb2 as pb
 from octavo.v1.generation_pb2_grpc import ModelServiceStub
-from tests.end_to_end.product import Product, Service, wait_until
+from tests.end_to_end.product import SLOWLY, Product, Service, wait_until
 from tests.faults.cancels import cancel_many
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def product(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """One in which requests queue, and prompts take several steps."""
     folder = tmp_path_factory.mktemp("cancels")
     limits = ("--max-running=16", "--max-step-tokens=32", "--max-waiting=2048")
-    product = Product(checkpoints / "chat-l0", folder, *limits)
+    product = Product(checkpoints / "chat-l0", folder, SLOWLY, *limits)
     product.start()
     yield product
     product.stop()
