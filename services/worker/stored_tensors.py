@@ -66,7 +66,7 @@ def _read_file(path: Path) -> Iterator[StoredTensor]:
                 shape=tuple(int(size) for size in entry["shape"]),
                 num_bytes=int(end) - int(begin),
             )
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise _malformed(path, f"has a malformed header at tensor {name!r:.200}") from error
 
 

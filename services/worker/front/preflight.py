@@ -21,8 +21,12 @@ def check_folder(folder: Path) -> None:
         raise _missing(folder, "is not a folder")
     if not (folder / "config.json").is_file():
         raise _missing(folder, "holds no config.json")
-    if not any(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise _missing(folder, f"holds no *.safetensors{_refused_pickle(folder)}")
+    for path in weights:
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise _missing(folder, f"holds {path.name}, which is no file")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES[:2]):
         raise _missing(folder, f"holds neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]}")
 

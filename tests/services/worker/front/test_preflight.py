@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def test_a_pickle_instead_of_weights_is_named(tmp_path: Path) -> None:
         check_folder(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "broken link", "loop"])
+def test_weights_that_are_no_file_are_named(tmp_path: Path, kind: str) -> None:
+    path = write_checkpoint(tmp_path) / "model.safetensors"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        targets = {"device": "/dev/zero", "broken link": "nowhere", "loop": path.name}
+        path.symlink_to(targets[kind])
+    with pytest.raises(FailedPreconditionError, match=r"model\.safetensors, which is no file"):
+        check_folder(tmp_path)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FailedPreconditionError, match="nowhere"):
         check_folder(tmp_path / "nowhere")
@@ -81,6 +97,10 @@ def test_what_cannot_fit_is_refused_with_the_arithmetic(tmp_path: Path, wanted: 
         (4).to_bytes(8, "little") + b"[1]]",
         (2).to_bytes(8, "little") + b"[]",
         (14).to_bytes(8, "little") + b'{"a": {"x":1}}',
+        (65).to_bytes(8, "little")
+        + b'{"a": {"dtype": "BF16", "shape": [1e400], "data_offsets": [0,2]}}',
+        (68).to_bytes(8, "little")
+        + b'{"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0.5, 1e400]}}',
     ],
 )
 def test_a_malformed_file_is_named(tmp_path: Path, data: bytes) -> None:
