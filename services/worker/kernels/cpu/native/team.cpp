@@ -21,8 +21,8 @@ constexpr int kSpins = 3000;
 constexpr int kYields = 200;
 
 // A run that waited less than this has lost nothing worth a change.
-constexpr int64_t kLeastLost = 300'000;
-constexpr int64_t kShortestAlone = 20'000'000, kLongestAlone = 1'000'000'000;
+constexpr int64_t kLeastLost = 1'500'000;
+constexpr int64_t kShortestAlone = 20'000'000, kLongestAlone = 250'000'000;
 
 int64_t now() {
   timespec time;
