@@ -11,11 +11,11 @@ from services.worker.kernels.cpu.library import (
     ADD_F32,
     SILU_MUL,
     STORE_BF16,
-    Cache,
     Layer,
     LayerRows,
     Library,
     Matrix,
+    cache_of,
 )
 from services.worker.kernels.cpu.packed_matrix import PackedMatrix
 from services.worker.kernels.cpu.plan import CpuAttentionPlan
@@ -50,7 +50,7 @@ class FusedLayer:
         cache: LayerCache,
         plan: CpuAttentionPlan,
     ) -> None:
-        place = Cache(cache.keys.data_ptr(), cache.values.data_ptr(), *cache.keys.shape)
+        place = cache_of(cache)
         if plan.layer_rows is None:
             plan.layer_rows = self._rows(hidden, cos, sin, plan)
         rows = byref(plan.layer_rows)

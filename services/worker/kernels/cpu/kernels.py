@@ -11,7 +11,7 @@ from services.worker.batch import Batch
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.kernels.attention_plan import KEY_TILE
 from services.worker.kernels.cpu.fused_layer import FusedLayer
-from services.worker.kernels.cpu.library import SILU_MUL, STORE_BF16, Cache, Library
+from services.worker.kernels.cpu.library import SILU_MUL, STORE_BF16, Library, cache_of
 from services.worker.kernels.cpu.packed_matrix import INPUT_GROUP, PackedMatrix
 from services.worker.kernels.cpu.plan import CpuAttentionPlan, plan_attention
 from services.worker.kernels.kv_cache import KVCache, LayerCache
@@ -115,7 +115,7 @@ class CpuKernels:
         key, value = _with_whole_rows(key.float()), _with_whole_rows(value.to(self.dtype))
         self._library.write_kv(
             self._team,
-            byref(_cache_of(layer)),
+            byref(cache_of(layer)),
             byref(plan.rows),
             key.data_ptr(),
             key.stride(0),
@@ -135,7 +135,7 @@ class CpuKernels:
         out = torch.empty(num_rows, num_heads * head_dim, dtype=self.dtype)
         self._library.attend(
             self._team,
-            byref(_cache_of(layer)),
+            byref(cache_of(layer)),
             byref(plan.rows),
             query.data_ptr(),
             query.stride(0),
@@ -151,7 +151,3 @@ def _with_whole_rows(x: torch.Tensor) -> torch.Tensor:
     """x [T, heads, head_dim] whose heads lie one after the other; rows may lie apart."""
     is_whole = x.stride(2) == 1 and (x.shape[1] == 1 or x.stride(1) == x.shape[2])
     return x if is_whole else x.contiguous()
-
-
-def _cache_of(layer: LayerCache) -> Cache:
-    return Cache(layer.keys.data_ptr(), layer.values.data_ptr(), *layer.keys.shape)

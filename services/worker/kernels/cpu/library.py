@@ -7,6 +7,7 @@ from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
 from services.worker.kernels.cpu.compilation import library_path
 from services.worker.kernels.cpu.instruction_sets import supported
+from services.worker.kernels.kv_cache import LayerCache
 
 # Of native/linear.h.
 E4M3, BF16 = 0, 1
@@ -42,6 +43,11 @@ class Cache(Structure):
     )
 
 
+def cache_of(layer: LayerCache) -> Cache:
+    """Where a layer's keys and values lie."""
+    return Cache(layer.keys.data_ptr(), layer.values.data_ptr(), *layer.keys.shape)
+
+
 class Rows(Structure):
     """`Rows` of native/attention.h."""
 
@@ -53,6 +59,7 @@ class Rows(Structure):
         ("table_width", c_int64),
         ("num_rows", c_int64),
         ("window", c_int64),
+        ("tiles_each", c_int64),
     )
 
 
@@ -105,6 +112,7 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "rotary": (None, (_P, _P, _K, _I, _P, _P, _I, _I, _I, _P)),
     "silu_mul": (None, (_P, _P, _I, _I, _P)),
     "write_kv": (None, (_P, _CACHE, _ROWS, _P, _I, _P, _I)),
+    "most_tiles": (_I, (_ROWS,)),
     "attention_scratch": (_I, (_CACHE, _ROWS, _I)),
     "run_layer": (None, (_P, POINTER(Layer), _CACHE, POINTER(LayerRows))),
     "attend": (None, (_P, _CACHE, _ROWS, _P, _I, _I, c_float, _P, _P)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from services.worker.batch import Batch
-from services.worker.kernels.cpu.library import Cache, LayerRows, Library, Rows
+from services.worker.kernels.cpu.library import LayerRows, Library, Rows, cache_of
 from services.worker.kernels.kv_cache import KVCache
 
 
@@ -39,9 +39,8 @@ def plan_attention(
         num_rows=positions.shape[0],
         window=window or 0,
     )
-    first = cache.layer(0)
-    shape = Cache(first.keys.data_ptr(), first.values.data_ptr(), *first.keys.shape)
-    size = library.attention_scratch(byref(shape), byref(rows), num_heads)
+    rows.tiles_each = library.most_tiles(byref(rows))
+    size = library.attention_scratch(byref(cache_of(cache.layer(0))), byref(rows), num_heads)
     return CpuAttentionPlan(
         rows=rows,
         scratch=torch.empty(size, dtype=torch.float32),

@@ -73,6 +73,8 @@ void octavo_write_kv(Team* team, const Cache* cache, const Rows* rows, const flo
   });
 }
 
+int64_t octavo_most_tiles(const Rows* rows) { return most_tiles(*rows); }
+
 int64_t octavo_attention_scratch(const Cache* cache, const Rows* rows, int64_t num_heads) {
   return attention_scratch(*cache, *rows, num_heads);
 }

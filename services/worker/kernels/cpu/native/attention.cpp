@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lanes.h"
+
 namespace octavo {
 
 namespace {
 
-constexpr int64_t kLanes = 16;
 constexpr int kQueries = 6;        // that share what is read of the keys and values
 constexpr int64_t kDimBlocks = 4;  // of 16 dimensions, summed at a time
 constexpr float kLargestStored = 1e15f;
@@ -27,13 +28,6 @@ Span span_of(const Rows& rows, int64_t row) {
   return span;
 }
 
-int64_t most_tiles(const Rows& rows) {
-  int64_t most = 1;
-  for (int64_t row = 0; row < rows.num_rows; ++row)
-    most = std::max(most, span_of(rows, row).num_tiles);
-  return most;
-}
-
 // Of one query and tile: the sums of p v, then the maximum and the sum of p.
 int64_t tile_floats(const Cache& cache) { return cache.head_dim + 2; }
 
@@ -47,7 +41,7 @@ Bf16 stored(float value) {
 class TileWork {
  public:
   TileWork(const Cache& cache, const Rows& rows, const float* queries, int64_t query_stride,
-           int64_t num_heads, float scale, float* scratch, int64_t tiles_each)
+           int64_t num_heads, float scale, float* scratch)
       : cache_(cache),
         rows_(rows),
         queries_(queries),
@@ -55,8 +49,7 @@ class TileWork {
         heads_each_(num_heads / cache.num_kv_heads),
         num_heads_(num_heads),
         scale_(scale * kLog2E),
-        scratch_(scratch),
-        tiles_each_(tiles_each) {}
+        scratch_(scratch) {}
 
   // The queries of `count` rows from `row` on, for one KV head and the tile.
   void run(int64_t row, int64_t count, int64_t kv_head, int64_t tile) {
@@ -213,7 +206,7 @@ class TileWork {
     int64_t index = tile_ - span_of(rows_, query.row).first_tile;
     if (index < 0) return unseen_;  // a neighbour's tile, before this query's window
     return scratch_ +
-           ((query.row * num_heads_ + query.head) * tiles_each_ + index) * tile_floats(cache_);
+           ((query.row * num_heads_ + query.head) * rows_.tiles_each + index) * tile_floats(cache_);
   }
 
   static constexpr int64_t kMostDims = 256;
@@ -224,7 +217,6 @@ class TileWork {
   const int64_t query_stride_, heads_each_, num_heads_;
   const float scale_;
   float* const scratch_;
-  const int64_t tiles_each_;
   int64_t kv_head_ = 0, tile_ = 0;
   const int64_t* table_ = nullptr;
   alignas(64) Bf16 query_[kQueries * kMostDims];
@@ -264,13 +256,20 @@ void write_kv(const Cache& cache, const Rows& rows, const float* keys, int64_t k
   }
 }
 
+int64_t most_tiles(const Rows& rows) {
+  int64_t most = 1;
+  for (int64_t row = 0; row < rows.num_rows; ++row)
+    most = std::max(most, span_of(rows, row).num_tiles);
+  return most;
+}
+
 int64_t attention_scratch(const Cache& cache, const Rows& rows, int64_t num_heads) {
-  return rows.num_rows * num_heads * most_tiles(rows) * tile_floats(cache);
+  return rows.num_rows * num_heads * rows.tiles_each * tile_floats(cache);
 }
 
 void attend_tiles(const Cache& cache, const Rows& rows, const float* queries, int64_t query_stride,
                   int64_t num_heads, float scale, float* scratch, int thread, int num_threads) {
-  TileWork work(cache, rows, queries, query_stride, num_heads, scale, scratch, most_tiles(rows));
+  TileWork work(cache, rows, queries, query_stride, num_heads, scale, scratch);
   const int64_t heads_each = num_heads / cache.num_kv_heads;
   int64_t unit = 0;
   for (int64_t row = 0; row < rows.num_rows;) {
@@ -286,7 +285,7 @@ void attend_tiles(const Cache& cache, const Rows& rows, const float* queries, in
 
 void merge_tiles(const Cache& cache, const Rows& rows, int64_t num_heads, const float* scratch,
                  Bf16* out, int thread, int num_threads) {
-  const int64_t tiles_each = most_tiles(rows), floats = tile_floats(cache), dims = cache.head_dim;
+  const int64_t tiles_each = rows.tiles_each, floats = tile_floats(cache), dims = cache.head_dim;
   for (int64_t row = thread; row < rows.num_rows; row += num_threads) {
     const int64_t num_tiles = span_of(rows, row).num_tiles;
     for (int64_t head = 0; head < num_heads; ++head) {

@@ -35,7 +35,11 @@ struct Rows {
   int64_t table_width;
   int64_t num_rows;
   int64_t window;  // the latest keys that a token sees; 0: all
+  int64_t tiles_each;  // of most_tiles: places for a query's tiles in scratch memory
 };
+
+// The key tiles of the row that sees the most.
+int64_t most_tiles(const Rows& rows);
 
 // Stores key and value rows [rows, KV heads x head_dim]; what is not finite is stored as a large
 // number, a NaN as 0: a hidden key weighs 0, but 0 x infinity would reach another's sum.

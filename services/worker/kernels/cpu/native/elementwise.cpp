@@ -1,48 +1,18 @@
 #include "elementwise.h"
 
-#include <algorithm>
 #include <cmath>
+
+#include "lanes.h"
 
 namespace octavo {
 
 namespace {
 
-constexpr int64_t kLanes = 16;
-
-// Elements that are left over at the end of a row go through the same vector code.
 template <class Function>
 void for_lanes(int64_t count, Function function) {
   int64_t at = 0;
   for (; at + kLanes <= count; at += kLanes) function(at, kLanes);
   if (at < count) function(at, count - at);
-}
-
-Acc load_some(const float* from, int64_t count) {
-  if (count == kLanes) return load_acc(from);
-  alignas(64) float values[kLanes] = {};
-  std::copy_n(from, count, values);
-  return load_acc(values);
-}
-
-Acc load_some(const Bf16* from, int64_t count) {
-  if (count == kLanes) return load_from_bf16(from);
-  alignas(64) Bf16 values[kLanes] = {};
-  std::copy_n(from, count, values);
-  return load_from_bf16(values);
-}
-
-void store_some(Bf16* to, int64_t count, Acc acc) {
-  if (count == kLanes) return store_bf16(to, acc);
-  alignas(64) Bf16 values[kLanes];
-  store_bf16(values, acc);
-  std::copy_n(values, count, to);
-}
-
-void store_some(float* to, int64_t count, Acc acc) {
-  if (count == kLanes) return store_acc(to, acc);
-  alignas(64) float values[kLanes];
-  store_acc(values, acc);
-  std::copy_n(values, count, to);
 }
 
 }  // namespace

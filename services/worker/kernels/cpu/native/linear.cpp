@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "lanes.h"
+
 namespace octavo {
 
 namespace {
@@ -139,9 +141,8 @@ class Walk {
   void panel(int64_t panel) {
     panel_ = panel;
     first_block_ = panels_.first_block(panel);
-    num_blocks_ = panels_.blocks_of(panel);
     packed_ = static_cast<const Element*>(matrix_.packed) + first_block_ * groups_ * kGroup;
-    switch (num_blocks_) {
+    switch (panels_.blocks_of(panel)) {
       case 1: return rows<1>();
       case 2: return rows<2>();
       case 3: return rows<3>();
@@ -296,40 +297,22 @@ class Walk {
       for (int block = 0; block < half; ++block) {
         Acc product = multiply(silu(sums[block]), sums[half + block]);
         int64_t output = (panel_ * kHalfBlocks + block) * kBlockChannels;
-        store_some(static_cast<Bf16*>(out_) + row * panels_.half_outputs, output, product);
+        Bf16* to = static_cast<Bf16*>(out_) + row * panels_.half_outputs + output;
+        store_some(to, panels_.half_outputs - output, product);
       }
       return;
     }
     for (int block = 0; block < blocks; ++block) {
-      int64_t output = (first_block_ + block) * kBlockChannels;
+      const int64_t output = (first_block_ + block) * kBlockChannels;
+      const int64_t at = row * matrix_.outputs + output, count = matrix_.outputs - output;
       if (matrix_.epilogue == kStoreBf16) {
-        store_some(static_cast<Bf16*>(out_) + row * matrix_.outputs, output, sums[block]);
-      } else {
-        float* to = static_cast<float*>(out_) + row * matrix_.outputs;
-        store_some(to, output, sums[block], matrix_.epilogue == kAddF32);
+        store_some(static_cast<Bf16*>(out_) + at, count, sums[block]);
+        continue;
       }
+      float* to = static_cast<float*>(out_) + at;
+      const bool adds = matrix_.epilogue == kAddF32;
+      store_some(to, count, adds ? add(load_some(to, count), sums[block]) : sums[block]);
     }
-  }
-
-  // The outputs from `output` on that there are.
-  void store_some(Bf16* row, int64_t output, Acc acc) {
-    int64_t count = panels_.half_outputs - output;
-    if (count >= kBlockChannels) return store_bf16(row + output, acc);
-    alignas(64) Bf16 values[kBlockChannels];
-    store_bf16(values, acc);
-    std::copy_n(values, count, row + output);
-  }
-
-  void store_some(float* row, int64_t output, Acc acc, bool add_to) {
-    int64_t count = panels_.half_outputs - output;
-    float* to = row + output;
-    if (count >= kBlockChannels) {
-      store_acc(to, add_to ? add(load_acc(to), acc) : acc);
-      return;
-    }
-    alignas(64) float values[kBlockChannels];
-    store_acc(values, acc);
-    for (int64_t i = 0; i < count; ++i) to[i] = add_to ? to[i] + values[i] : values[i];
   }
 
   const Matrix& matrix_;
@@ -339,7 +322,7 @@ class Walk {
   const int64_t x_stride_;
   const int64_t num_rows_;
   void* const out_;
-  int64_t panel_ = 0, first_block_ = 0, num_blocks_ = 0;
+  int64_t panel_ = 0, first_block_ = 0;
   const Element* packed_ = nullptr;
 };
 
