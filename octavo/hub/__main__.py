@@ -6,13 +6,12 @@ Progress goes to stderr; the folder is the last line on stdout.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
 from octavo.errors import OctavoError
+from octavo.folder_tool import print_folder
 from octavo.hub.download import download
-from octavo.status_line import StatusLine
 
 PROGRAM = "python -m octavo.hub"
 
@@ -26,25 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--relayed", action="store_true", help="say on stdout why it failed, for a parent to tell"
     )
     arguments = parser.parse_args(argv)
-    # SIGTERM like Ctrl-C: unwind, so that the library leaves what it has for the next time.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    line = StatusLine(sys.stderr)
-    try:
-        folder = download(arguments.name, arguments.revision, line)
-    except OctavoError as error:
-        line.close()
-        problem = error.message.rstrip(".")
-        if arguments.relayed:
-            print(problem)
-        else:
-            print(f"{PROGRAM}: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        line.close()
-        return 130
-    line.close()
-    print(folder)
-    return 0
+    return print_folder(
+        PROGRAM,
+        lambda line: download(arguments.name, arguments.revision, line),
+        refusal=OctavoError,
+        problem_of=lambda error: error.message.rstrip("."),
+        relayed=arguments.relayed,
+    )
 
 
 if __name__ == "__main__":

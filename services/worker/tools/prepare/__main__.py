@@ -6,12 +6,11 @@ Progress goes to stderr; the folder is the last line on stdout.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from octavo.status_line import StatusLine
+from octavo.folder_tool import print_folder
 from services.worker.tools.prepare.default_model import MODEL_NAME, prepared_default_model
 from services.worker.tools.prepare.errors import PrepareError
 from services.worker.tools.prepare.progress import ignore_progress, show_on
@@ -33,28 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--relayed", action="store_true", help="say on stdout why it failed, for a parent to tell"
     )
     arguments = parser.parse_args(argv)
-    # SIGTERM like Ctrl-C: unwind, so that pip ends and no half-written folder stays.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = StatusLine(sys.stderr)
-    try:
-        folder = prepared_default_model(
-            ignore_progress if arguments.quiet else show_on(console),
+    return print_folder(
+        _PROG,
+        lambda line: prepared_default_model(
+            ignore_progress if arguments.quiet else show_on(line),
             arguments.output,
             fp8=not arguments.bf16,
-        )
-    except PrepareError as error:
-        console.close()
-        if arguments.relayed:
-            print(error)
-        else:
-            print(f"{_PROG}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        console.close()
-        return 130
-    console.close()
-    print(folder)
-    return 0
+        ),
+        refusal=PrepareError,
+        relayed=arguments.relayed,
+    )
 
 
 if __name__ == "__main__":
