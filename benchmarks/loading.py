@@ -34,10 +34,8 @@ from services.worker.checkpoint.dialects import choose_dialect
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.kernels.reference import ReferenceKernels
-from services.worker.layers.parts import Parts
 from services.worker.model_config import ModelFiles
-from services.worker.models import find_architecture
-from services.worker.parallel.group import Group
+from services.worker.models import build_decoder, find_model
 
 CPU = torch.device("cpu")
 BUFFER_BYTES = 4 * 2**20
@@ -105,22 +103,16 @@ def read_plainly(folder: Path) -> None:
 
 def load_as_stored(folder: Path) -> None:
     """All that a rank does but for packing."""
-    files = ModelFiles.read(folder)
-    architecture = find_architecture(files.config)
-    config = architecture.read_config(files)
+    architecture, config = find_model(ModelFiles.read(folder))
     weights = Weights(
         CheckpointReader(folder),
         choose_dialect(config.quantization),
         dtype=torch.bfloat16,
         device=CPU,
         placement=architecture.PLACEMENT,
-        rank=0,
-        size=1,
-        on_progress=lambda loaded_bytes, total_bytes: None,
     )
     kernels = KeepAsStored(CPU, torch.bfloat16)
-    architecture.Decoder(Parts(config=config, kernels=kernels, weights=weights, group=Group()))
-    weights.finish()
+    build_decoder(architecture, config, kernels=kernels, weights=weights)
 
 
 def forget(folder: Path) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 
 from octavo.errors import FailedPreconditionError
 
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +38,14 @@ def read_stored_tensors(folder: Path) -> list[StoredTensor]:
     return [tensor for path in _files(folder) for tensor in _read_file(path)]
 
 
+def refused_pickle(folder: Path) -> str | None:
+    """What to say of pytorch_model.bin and its like, where the folder holds some."""
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    return f"{pickles[0]} is a pickle, which may run code, and is never read" if pickles else None
+
+
 def _files(folder: Path) -> list[Path]:
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    index, single = folder / INDEX, folder / SINGLE
     if index.is_file():
         return [path for name in _indexed(index) if (path := folder / name).is_file()]
     if single.is_file():

@@ -21,10 +21,8 @@ from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.kernels.reference import ReferenceKernels
-from services.worker.layers.parts import Parts
 from services.worker.model_config import ModelFiles
-from services.worker.models import find_architecture
-from services.worker.parallel.group import Group
+from services.worker.models import build_decoder, find_model
 from tests.fuzzing.mutations import NESTED
 from tests.fuzzing.seeds import Case
 
@@ -64,9 +62,7 @@ def execute(case: Case, folder: Path) -> str | None:
 
 
 def _load(case: Case, folder: Path) -> None:
-    files = ModelFiles.read(folder)
-    architecture = find_architecture(files.config)
-    config = architecture.read_config(files)
+    architecture, config = find_model(ModelFiles.read(folder))
     weights = Weights(
         CheckpointReader(folder),
         choose_dialect(config.quantization),
@@ -75,13 +71,10 @@ def _load(case: Case, folder: Path) -> None:
         placement=architecture.PLACEMENT,
         rank=case.rank,
         size=case.size,
-        on_progress=lambda loaded, total: None,
         quantise=case.quantise,
     )
     kernels = PackedNothing(_CPU, torch.float32)
-    with torch.inference_mode():
-        architecture.Decoder(Parts(config=config, kernels=kernels, weights=weights, group=Group()))
-    weights.finish()
+    build_decoder(architecture, config, kernels=kernels, weights=weights)
     name = "model.layers.0.mlp.down_proj"
     read_matrix(CheckpointReader(folder), choose_dialect(config.quantization), name)
 

@@ -19,7 +19,8 @@ from services.worker.checkpoint.safetensors_header import (
     read_header,
     tensor_error,
 )
-from services.worker.checkpoint.shards import INDEX, find_shards
+from services.worker.checkpoint.shards import find_shards
+from services.worker.stored_tensors import INDEX
 
 # Written by old versions of AutoFP8: the index has the first name, the file the second.
 _RENAMED = (".act_scale", ".input_scale")

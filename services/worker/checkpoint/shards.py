@@ -18,9 +18,8 @@ from services.worker.checkpoint.safetensors_header import (
     file_error,
     tensor_error,
 )
+from services.worker.stored_tensors import INDEX, SINGLE, refused_pickle
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 
@@ -35,10 +34,9 @@ def find_shards(folder: Path) -> Mapping[str, list[str]]:
         return shards
     if (folder / SINGLE).is_file():
         return {SINGLE: []}
-    others = sorted(path.name for path in folder.glob("*") if path.suffix in _PICKLES)
-    refused = f"; {others[0]} is a pickle, which may run code, and is never read" if others else ""
+    pickle = refused_pickle(folder) if folder.is_dir() else None
     raise NotFoundError(
-        f"{folder} holds neither {SINGLE} nor {INDEX}{refused}.",
+        f"{folder} holds neither {SINGLE} nor {INDEX}{f'; {pickle}' if pickle else ''}.",
         reason="CHECKPOINT_FILE_MISSING",
         metadata={"file": SINGLE},
     )

@@ -47,9 +47,9 @@ class Weights:
         dtype: torch.dtype,
         device: torch.device,
         placement: Mapping[str, Placement],
-        rank: int,
-        size: int,
-        on_progress: Progress,
+        rank: int = 0,
+        size: int = 1,
+        on_progress: Progress = lambda loaded_bytes, total_bytes: None,
         quantise: bool = False,
     ) -> None:
         """`placement` is keyed by the last part of a matrix's name ("q_proj").

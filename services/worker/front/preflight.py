@@ -7,9 +7,8 @@ from pathlib import Path
 from octavo.errors import FailedPreconditionError, ResourceExhaustedError
 from octavo.fingerprint import TOKENIZER_FILES
 from services.worker.memory_plan import GIB, LoadedSizes, loaded_bytes
-from services.worker.stored_tensors import read_stored_tensors
+from services.worker.stored_tensors import read_stored_tensors, refused_pickle
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 DEFAULT_MAX_KV_CACHE_BYTES = GIB
 
 _BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -23,20 +22,13 @@ def check_folder(folder: Path) -> None:
         raise _missing(folder, "holds no config.json")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise _missing(folder, f"holds no *.safetensors{_refused_pickle(folder)}")
+        pickle = refused_pickle(folder)
+        raise _missing(folder, f"holds no *.safetensors{f'; {pickle}' if pickle else ''}")
     for path in weights:
         if not path.is_file():  # a pipe or a device would be read for ever
             raise _missing(folder, f"holds {path.name}, which is no file")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES[:2]):
         raise _missing(folder, f"holds neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]}")
-
-
-def _refused_pickle(folder: Path) -> str:
-    """What to say of pytorch_model.bin and its like, where there are some."""
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
-    if not pickles:
-        return ""
-    return f"; {pickles[0]} is a pickle, which may run code, and is never read"
 
 
 def plan_kv_cache(folder: Path, *, dtype: str, wanted_bytes: int | None, available: int) -> int:

@@ -21,7 +21,7 @@ from services.worker.batch import Batch
 from services.worker.checkpoint.dialects import choose_dialect
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
-from services.worker.kernels import Backend, KVCache, choose_kernels
+from services.worker.kernels import Backend, Kernels, KVCache, choose_kernels
 from services.worker.layers.parts import Parts
 from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
 from services.worker.models.paged import Decoder, PagedModel
@@ -77,11 +77,34 @@ def read_config(folder: Path) -> ModelConfig:
     Raises NotFoundError where there is no config.json, InvalidArgumentError (file, key and value
     named) for an unknown architecture and for what this version cannot run truthfully.
     """
-    files = ModelFiles.read(folder)
-    return find_architecture(files.config).read_config(files)
+    return find_model(ModelFiles.read(folder))[1]
 
 
-def find_architecture(config: JsonFile) -> Architecture:
+def find_model(files: ModelFiles) -> tuple[Architecture, ModelConfig]:
+    """The architecture that the files ask for, and what they say of it; raises as read_config."""
+    architecture = _find_architecture(files.config)
+    return architecture, architecture.read_config(files)
+
+
+def build_decoder(
+    architecture: Architecture,
+    config: ModelConfig,
+    *,
+    kernels: Kernels,
+    weights: Weights,
+    group: Group | None = None,
+) -> Decoder:
+    """The network, of weights that are then all read; raises InvalidArgumentError where they do not
+    fit, or where the checkpoint holds more.
+    """
+    parts = Parts(config=config, kernels=kernels, weights=weights, group=group or Group())
+    with torch.inference_mode():
+        decoder = architecture.Decoder(parts)
+    weights.finish()
+    return decoder
+
+
+def _find_architecture(config: JsonFile) -> Architecture:
     """The file that is named as model_type. Raises InvalidArgumentError where there is none."""
     model_type = config.values.get("model_type")
     if not isinstance(model_type, str) or model_type not in _ARCHITECTURES:
@@ -121,9 +144,7 @@ def load_model(
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    files = ModelFiles.read(folder)
-    architecture = find_architecture(files.config)
-    config = architecture.read_config(files)
+    architecture, config = find_model(ModelFiles.read(folder))
     dialect = choose_dialect(config.quantization)
     group = Group(rank=rank, size=size)
     kernels = choose_kernels(
@@ -145,10 +166,7 @@ def load_model(
         on_progress=on_progress,
         quantise=fp8_weights,
     )
-    parts = Parts(config=config, kernels=kernels, weights=weights, group=group)
-    with torch.inference_mode():
-        decoder = architecture.Decoder(parts)
-    weights.finish()
+    decoder = build_decoder(architecture, config, kernels=kernels, weights=weights, group=group)
     if fp8_kv_cache and weights.num_without_kv_scales:
         log.warning(
             "the checkpoint has no scales for some keys and values in FP8: 1.0 is used",
@@ -180,4 +198,12 @@ def _model_files() -> Mapping[str, Architecture]:
 
 _ARCHITECTURES = _model_files()
 
-__all__ = ["KVCache", "Model", "ModelConfig", "find_architecture", "load_model", "read_config"]
+__all__ = [
+    "KVCache",
+    "Model",
+    "ModelConfig",
+    "build_decoder",
+    "find_model",
+    "load_model",
+    "read_config",
+]

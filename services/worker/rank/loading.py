@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -24,7 +25,6 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_BACKENDS: dict[str, Backend] = {"auto": "auto", "reference": "reference"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ def load(config: RankConfig, rank: int, link: RankEnd) -> Loaded:
         rank=rank,
         size=config.num_ranks,
         num_threads=config.threads,
-        backend=_BACKENDS[config.kernels],
+        backend=cast("Backend", config.kernels),
         fp8_weights=config.fp8_weights,
         fp8_activations=config.fp8_activations,
         fp8_kv_cache=config.fp8_kv_cache,

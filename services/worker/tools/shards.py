@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from services.worker.stored_tensors import INDEX, SINGLE
+
 SHARD_BYTES = 10 * 10**9  # what transformers took before it made shards smaller
-_INDEX = "model.safetensors.index.json"
 _ALIGNMENT = 8
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1, "F8_E4M3": 1}
 
@@ -83,7 +84,7 @@ def plan_shards(tensors: Sequence[Declared], limit: int = SHARD_BYTES) -> list[S
         groups[-1].append(tensor)
         used += tensor.num_bytes
     if len(groups) == 1:
-        return [Shard(file="model.safetensors", tensors=tuple(groups[0]))]
+        return [Shard(file=SINGLE, tensors=tuple(groups[0]))]
     return [
         Shard(file=f"model-{n:05d}-of-{len(groups):05d}.safetensors", tensors=tuple(group))
         for n, group in enumerate(groups, start=1)
@@ -130,4 +131,4 @@ def _write_index(folder: Path, shards: Sequence[Shard]) -> None:
         "metadata": {"total_size": sum(shard.num_bytes for shard in shards)},
         "weight_map": {tensor.name: shard.file for shard in shards for tensor in shard.tensors},
     }
-    (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

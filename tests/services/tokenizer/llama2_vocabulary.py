@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers
+
+from tests.services.tokenizer import vocabularies
 
 SIZE = 32_000
 PIECES = {
@@ -107,24 +109,13 @@ def write_json(
     One that is not legacy puts a space before the first text alone, not after special tokens.
     """
     model = models.BPE(ids, list(merges), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    tokenizer = Tokenizer(model)
+    tokenizer = vocabularies.llama2_pipeline(model, bos_id=ids["<s>"])
     if is_legacy:
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
         )
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", ids["<s>"])]
-    )
     tokenizer.add_special_tokens(list(_SPECIAL))
     tokenizer.save(str(folder / "tokenizer.json"))
     texts = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}

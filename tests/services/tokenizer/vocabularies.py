@@ -78,10 +78,17 @@ def _byte_fallback_bpe() -> models.BPE:
 
 def llama2_tokenizer() -> Tokenizer:
     """The pipeline of Llama 2's tokenizer.json: Prepend, byte fallback, Strip."""
-    tokenizer = Tokenizer(_byte_fallback_bpe())
+    tokenizer = llama2_pipeline(_byte_fallback_bpe(), bos_id=1)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
+    tokenizer.add_special_tokens(_LLAMA_SPECIAL)
+    return tokenizer
+
+
+def llama2_pipeline(model: models.BPE, *, bos_id: int) -> Tokenizer:
+    """All of it but the spaces before words and the special tokens."""
+    tokenizer = Tokenizer(model)
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),
@@ -91,9 +98,8 @@ def llama2_tokenizer() -> Tokenizer:
         ]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", bos_id)]
     )
-    tokenizer.add_special_tokens(_LLAMA_SPECIAL)
     return tokenizer
 
 

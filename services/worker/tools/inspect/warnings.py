@@ -9,11 +9,8 @@ from typing import Any
 
 import services.worker
 from octavo.fingerprint import TOKENIZER_FILES
-from services.worker.stored_tensors import StoredTensor
+from services.worker.stored_tensors import INDEX, StoredTensor, refused_pickle
 from services.worker.tools.inspect.dialect import Dialect
-
-_INDEX = "model.safetensors.index.json"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def warnings_of(
@@ -46,25 +43,24 @@ def _architecture(config: Mapping[str, Any]) -> Iterator[str]:
 def _files(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[str]:
     if not any((folder / name).is_file() for name in TOKENIZER_FILES[:2]):
         yield f"there is neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]}"
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
-    if pickles:
-        yield f"{pickles[0]} is a pickle, which may run code, and is never read"
-    if (folder / _INDEX).is_file():
+    if (pickle := refused_pickle(folder)) is not None:
+        yield pickle
+    if (folder / INDEX).is_file():
         yield from _index(folder, tensors)
 
 
 def _index(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[str]:
     try:
-        places = dict(json.loads((folder / _INDEX).read_bytes())["weight_map"])
+        places = dict(json.loads((folder / INDEX).read_bytes())["weight_map"])
     except (ValueError, TypeError, KeyError, RecursionError):
-        yield f"{_INDEX} is not JSON with a weight_map object"
+        yield f"{INDEX} is not JSON with a weight_map object"
         return
     for file in sorted({str(file) for file in places.values()}):
         if not (folder / file).is_file():
-            yield f"{_INDEX} names {file!r:.200}, which does not exist"
+            yield f"{INDEX} names {file!r:.200}, which does not exist"
     missing = places.keys() - tensors.keys()
     if missing:
-        yield f"{len(missing)} tensors of {_INDEX} are in no file, {min(missing)!r:.200} among them"
+        yield f"{len(missing)} tensors of {INDEX} are in no file, {min(missing)!r:.200} among them"
 
 
 def _has_template(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.errors import AlreadyExistsError, FailedPreconditionError
-from services.worker.checkpoint.shards import INDEX
+from services.worker.stored_tensors import INDEX
 from services.worker.tools.prepare.model_folder import STAMP_NAME
 
 _COPIED = (".json", ".jinja", ".model", ".tiktoken", ".txt")

@@ -12,11 +12,9 @@ from pathlib import Path
 import torch
 
 from services.worker.checkpoint.reader import CheckpointReader
-from services.worker.layers.parts import Parts
 from services.worker.model_config import ModelFiles, checkpoint_error
-from services.worker.models import Model, find_architecture
+from services.worker.models import Model, build_decoder, find_model
 from services.worker.models.paged import PagedModel
-from services.worker.parallel.group import Group
 from services.worker.tools.quantize.streamed import MatrixGroup, StreamedKernels, StreamedWeights
 
 
@@ -36,8 +34,7 @@ def open_source(
 ) -> Source:
     """Raises OctavoError for what cannot be loaded, and for what is quantised already."""
     files = ModelFiles.read(folder)
-    architecture = find_architecture(files.config)
-    config = architecture.read_config(files)
+    architecture, config = find_model(files)
     if config.quantization:
         method = config.quantization.get("quant_method") or "fp8"
         raise checkpoint_error(
@@ -48,9 +45,6 @@ def open_source(
     reader = CheckpointReader(folder)
     weights = StreamedWeights(reader, config, device)
     kernels = StreamedKernels(reader, device, on_inputs)
-    parts = Parts(config=config, kernels=kernels, weights=weights, group=Group(rank=0, size=1))
-    with torch.inference_mode():
-        decoder = architecture.Decoder(parts)
-    weights.finish()
+    decoder = build_decoder(architecture, config, kernels=kernels, weights=weights)
     model = PagedModel(config, kernels, decoder, kernels.dtype)
     return Source(folder=folder, files=files, reader=reader, groups=weights.groups, model=model)

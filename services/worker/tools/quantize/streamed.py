@@ -45,9 +45,6 @@ class StreamedWeights(Weights):
             dtype=getattr(torch, config.dtype),
             device=device,
             placement={},
-            rank=0,
-            size=1,
-            on_progress=lambda done, total: None,
         )
         self.groups: list[MatrixGroup] = []
 

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 
 from services.worker.checkpoint.reader import CheckpointReader, TensorInfo
-from services.worker.checkpoint.shards import SINGLE
 from services.worker.fp8_matrix import to_e4m3
+from services.worker.stored_tensors import SINGLE
 from services.worker.tools.quantize.pieces import tensor_pieces, type_name
 from services.worker.tools.quantize.scales import MatrixScales
 from services.worker.tools.quantize.scheme import Scheme

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from services.worker.models import Model
+from services.worker.models import Model, load_model
 from tests.services.worker.paged_sequences import PagedSequence, PagedSequences
 
 TOLERANCE = 1e-4  # of a logit, in standard deviations of its row
@@ -90,6 +90,22 @@ def round_inputs(model: PreTrainedModel, *, input_scale: float | None) -> None:
     for name, module in model.named_modules():
         if name.endswith("_proj"):
             module.register_forward_pre_hook(rounded)
+
+
+def check_random(
+    folder: Path,
+    config: PretrainedConfig,
+    device: torch.device,
+    lengths: list[int],
+    *,
+    is_fp8: bool = False,
+) -> None:
+    """A random model of this configuration, loaded in float32, gives transformers' logits."""
+    theirs = write_random(folder, config)
+    if is_fp8:
+        quantise(folder, theirs)
+    model = load_model(folder, device=device, dtype=torch.float32)
+    assert_equal_logits(model, theirs, lengths)
 
 
 @torch.inference_mode()

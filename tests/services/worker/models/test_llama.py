@@ -17,8 +17,7 @@ from tests.services.worker.models.oracle import (
     SHAPE,
     TIED,
     WIDE_HEADS,
-    assert_equal_logits,
-    quantise,
+    check_random,
     write_random,
 )
 from tests.services.worker.models.test_row_invariance import assert_row_invariant
@@ -91,16 +90,13 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
 def test_scaled_embeddings_and_biases_equal_transformers(
     tmp_path: Path, changes: dict[str, Any], device: torch.device
 ) -> None:
-    theirs = write_random(tmp_path, LlamaConfig(**SHAPE | changes))
-    model = load_model(tmp_path, device=device, dtype=torch.float32)
-    assert_equal_logits(model, theirs, [1, 15, 16, 17, 130, 255, 256, 257, 330])
+    check_random(
+        tmp_path, LlamaConfig(**SHAPE | changes), device, [1, 15, 16, 17, 130, 255, 256, 257, 330]
+    )
 
 
 def test_fp8_weights_equal_transformers(tmp_path: Path, device: torch.device) -> None:
-    theirs = write_random(tmp_path, LlamaConfig(**SHAPE))
-    quantise(tmp_path, theirs)
-    model = load_model(tmp_path, device=device, dtype=torch.float32)
-    assert_equal_logits(model, theirs, [1, 16, 40, 300])
+    check_random(tmp_path, LlamaConfig(**SHAPE), device, [1, 16, 40, 300], is_fp8=True)
 
 
 def test_a_row_keeps_its_bits_with_biases(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from tests.services.worker.models.oracle import (
     SHAPE,
     TIED,
     WIDE_HEADS,
-    assert_equal_logits,
-    quantise,
+    check_random,
     write_random,
 )
 from tests.services.worker.models.test_row_invariance import assert_row_invariant
@@ -44,18 +43,20 @@ def test_logits_equal_transformers(
     tmp_path: Path, device: torch.device, window: int | None, changes: dict[str, Any]
 ) -> None:
     config = MistralConfig(**SHAPE | changes, sliding_window=window)
-    theirs = write_random(tmp_path, config)
     # Around the edges of blocks, of the window, and of tiles of keys.
     near = [window - 1, window, window + 1] if window and 1 < window < 600 else []
     lengths = sorted({1, 15, 16, 17, 255, 256, 257, 330, *near})
-    assert_equal_logits(load_model(tmp_path, device=device, dtype=torch.float32), theirs, lengths)
+    check_random(tmp_path, config, device, lengths)
 
 
 def test_fp8_weights_equal_transformers(tmp_path: Path, device: torch.device) -> None:
-    theirs = write_random(tmp_path, MistralConfig(**SHAPE, sliding_window=50))
-    quantise(tmp_path, theirs)
-    model = load_model(tmp_path, device=device, dtype=torch.float32)
-    assert_equal_logits(model, theirs, [1, 49, 50, 51, 300])
+    check_random(
+        tmp_path,
+        MistralConfig(**SHAPE, sliding_window=50),
+        device,
+        [1, 49, 50, 51, 300],
+        is_fp8=True,
+    )
 
 
 @pytest.mark.parametrize("window", [20, 256, 290])

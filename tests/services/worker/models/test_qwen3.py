@@ -17,8 +17,7 @@ from tests.services.worker.models.oracle import (
     SHAPE,
     TIED,
     WIDE_HEADS,
-    assert_equal_logits,
-    quantise,
+    check_random,
     write_random,
 )
 from tests.services.worker.models.test_row_invariance import assert_row_invariant
@@ -37,16 +36,13 @@ SLIDING = {
 def test_logits_equal_transformers(
     tmp_path: Path, device: torch.device, changes: dict[str, Any]
 ) -> None:
-    theirs = write_random(tmp_path, Qwen3Config(**SHAPE | changes))
-    model = load_model(tmp_path, device=device, dtype=torch.float32)
-    assert_equal_logits(model, theirs, [1, 15, 16, 17, 39, 40, 41, 256, 257])
+    check_random(
+        tmp_path, Qwen3Config(**SHAPE | changes), device, [1, 15, 16, 17, 39, 40, 41, 256, 257]
+    )
 
 
 def test_fp8_weights_equal_transformers(tmp_path: Path, device: torch.device) -> None:
-    theirs = write_random(tmp_path, Qwen3Config(**SHAPE))
-    quantise(tmp_path, theirs)
-    model = load_model(tmp_path, device=device, dtype=torch.float32)
-    assert_equal_logits(model, theirs, [1, 16, 40, 300])
+    check_random(tmp_path, Qwen3Config(**SHAPE), device, [1, 16, 40, 300], is_fp8=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

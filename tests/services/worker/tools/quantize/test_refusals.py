@@ -120,23 +120,16 @@ def test_a_scheme_that_the_dialect_lacks(
     assert status == 2 and "--weights" in line and "compressed-tensors" in line
 
 
-def test_an_empty_calibration_text(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [("--calibration", "--calibration"), ("--perplexity", "at least 2 tokens")],
+)
+def test_an_empty_text(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, problem: str
 ) -> None:
     (tmp_path / "text").touch()
-    flag = f"--calibration={tmp_path / 'text'}"
-    status, line = problem_of(capsys, source, tmp_path / "fp8", flag)
-    assert status == 2 and "--calibration" in line
-    assert not (tmp_path / "fp8").exists()
-
-
-def test_a_text_that_is_too_short_to_score(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "text").touch()
-    flag = f"--perplexity={tmp_path / 'text'}"
-    status, line = problem_of(capsys, source, tmp_path / "fp8", flag)
-    assert status == 2 and "at least 2 tokens" in line
+    status, line = problem_of(capsys, source, tmp_path / "fp8", f"{flag}={tmp_path / 'text'}")
+    assert status == 2 and problem in line
     assert not (tmp_path / "fp8").exists()
 
 
