@@ -11,6 +11,10 @@ namespace {
 
 constexpr int kQueries = 6;        // that share what is read of the keys and values
 constexpr int64_t kDimBlocks = 4;  // of 16 dimensions, summed at a time
+constexpr int kSums = 12;          // of scores, computed at a time
+// Keys and values are asked for this long before they are read: blocks lie anywhere in memory, and
+// two cores read 43 GB/s with 4 KB on the way, 64 with 16.
+constexpr int64_t kAheadBytes = 16384;
 constexpr float kLargestStored = 1e15f;
 constexpr float kHidden = -1e30f;  // a score that no visible key comes near
 
@@ -36,8 +40,12 @@ Bf16 stored(float value) {
   return to_bf16(std::clamp(value, -kLargestStored, kLargestStored));
 }
 
-// Queries of one KV head and one key tile, up to kQueries at once: neighbouring rows of one sequence
-// see nearly the same keys.
+// The queries of `count` rows from `row` on, for one KV head and one key tile.
+struct Unit {
+  int64_t row, count, kv_head, tile;
+};
+
+// Up to kQueries at once: neighbouring rows of one sequence see nearly the same keys.
 class TileWork {
  public:
   TileWork(const Cache& cache, const Rows& rows, const float* queries, int64_t query_stride,
@@ -49,23 +57,26 @@ class TileWork {
         heads_each_(num_heads / cache.num_kv_heads),
         num_heads_(num_heads),
         scale_(scale * kLog2E),
-        scratch_(scratch) {}
+        scratch_(scratch),
+        distance_(std::max<int64_t>(1, kAheadBytes / (kLanes * cache.head_dim * sizeof(Bf16)))) {}
 
-  // The queries of `count` rows from `row` on, for one KV head and the tile.
-  void run(int64_t row, int64_t count, int64_t kv_head, int64_t tile) {
-    kv_head_ = kv_head;
-    tile_ = tile;
-    table_ = rows_.block_tables + rows_.sequences[row] * rows_.table_width;
-    int64_t total = count * heads_each_;
+  // `next`: the unit after this one, whose keys are asked for towards the end; null: none.
+  void run(const Unit& unit, const Unit* next) {
+    kv_head_ = unit.kv_head;
+    tile_ = unit.tile;
+    num_groups_ = find_pieces(unit, pieces_);
+    num_pieces_ = 2 * num_groups_;
+    if (next) num_pieces_ += 2 * find_pieces(*next, pieces_ + num_pieces_);
+    first_position_ = seen_by(unit).begin / kLanes * kLanes;
+    const int64_t total = unit.count * heads_each_;
     for (int64_t first = 0; first < total; first += kQueries) {
-      int64_t some = std::min<int64_t>(kQueries, total - first);
-      switch (some) {
-        case 1: queries<1>(row, first); break;
-        case 2: queries<2>(row, first); break;
-        case 3: queries<3>(row, first); break;
-        case 4: queries<4>(row, first); break;
-        case 5: queries<5>(row, first); break;
-        default: queries<6>(row, first); break;
+      switch (std::min<int64_t>(kQueries, total - first)) {
+        case 1: queries<1>(unit.row, first); break;
+        case 2: queries<2>(unit.row, first); break;
+        case 3: queries<3>(unit.row, first); break;
+        case 4: queries<4>(unit.row, first); break;
+        case 5: queries<5>(unit.row, first); break;
+        default: queries<6>(unit.row, first); break;
       }
     }
   }
@@ -103,39 +114,75 @@ class TileWork {
     for (int64_t d = 0; d < cache_.head_dim; d += kLanes) store_bf16(to + d, load_acc(from + d));
   }
 
-  // The keys or values of 16 positions from `position` on.
-  const Bf16* lanes(const Bf16* base, int64_t position) const {
-    const int64_t at = tile_ * kKeyTile + position;
-    const int64_t block = kv_head_ * cache_.num_blocks + table_[at / cache_.block_tokens];
-    return base + (block * cache_.block_tokens + at % cache_.block_tokens) * cache_.head_dim;
+  struct Seen {
+    int64_t begin, end;  // of the tile's keys
+  };
+
+  Seen seen_by(const Unit& unit) const {
+    const int64_t begin = span_of(rows_, unit.row).begin - unit.tile * kKeyTile;
+    const int64_t end = span_of(rows_, unit.row + unit.count - 1).end - unit.tile * kKeyTile;
+    return {std::clamp<int64_t>(begin, 0, kKeyTile), std::clamp<int64_t>(end, 0, kKeyTile)};
   }
 
-  // The 16 positions after these, or these where they are the last. Blocks lie anywhere: the next is
-  // asked for while this one is read.
-  static int64_t after(int64_t position, int64_t end) {
-    return position + kLanes < end ? position + kLanes : position;
+  // Where the keys of 16 positions each lie, then where the values do; how many there are of both.
+  int64_t find_pieces(const Unit& unit, const Bf16** pieces) const {
+    const Seen seen = seen_by(unit);
+    const int64_t first = seen.begin / kLanes, count = (seen.end + kLanes - 1) / kLanes - first;
+    const int64_t* table = rows_.block_tables + rows_.sequences[unit.row] * rows_.table_width;
+    for (int64_t group = 0; group < count; ++group) {
+      const int64_t at = unit.tile * kKeyTile + (first + group) * kLanes;
+      const int64_t block = unit.kv_head * cache_.num_blocks + table[at / cache_.block_tokens];
+      const int64_t token = block * cache_.block_tokens + at % cache_.block_tokens;
+      pieces[group] = cache_.keys + token * cache_.head_dim;
+      pieces[count + group] = cache_.values + token * cache_.head_dim;
+    }
+    return count;
   }
 
+  int64_t keys_at(int64_t position) const { return (position - first_position_) / kLanes; }
+  int64_t values_at(int64_t position) const { return num_groups_ + keys_at(position); }
+
+  // What to ask for while a piece is read.
+  const Bf16* ahead_of(int64_t piece) const {
+    return pieces_[std::min(piece + distance_, num_pieces_ - 1)];
+  }
+
+  // Sums that are added to side by side hide how long an addition takes.
   template <int count>
   void scores(int64_t begin, int64_t end) {
-    const int64_t pairs = cache_.head_dim / 2;
-    const Acc scale = broadcast(scale_);
-    for (int64_t position = begin; position < end; position += kLanes) {
-      const Bf16* keys = lanes(cache_.keys, position);
-      const Bf16* next = lanes(cache_.keys, after(position, end));
-      Acc acc[count];
-      for (auto& sum : acc) sum = zero_acc();
-      for (int64_t d = 0; d < pairs; ++d) {
-        __builtin_prefetch(next + d * 2 * kLanes);
-        for (int i = 0; i < count; ++i) {
-          uint32_t pair;
-          std::memcpy(&pair, query_ + i * kMostDims + 2 * d, sizeof pair);
-          acc[i] = multiply_pairs(acc[i], keys + d * 2 * kLanes, broadcast_pair(pair));
-        }
-      }
-      for (int i = 0; i < count; ++i)
-        store_acc(score_ + i * kKeyTile + position, multiply(acc[i], scale));
+    constexpr int groups = std::max(1, kSums / count);
+    int64_t position = begin;
+    for (; position + (groups - 1) * kLanes < end; position += groups * kLanes)
+      score_groups<count, groups>(position);
+    for (; position < end; position += kLanes) score_groups<count, 1>(position);
+  }
+
+  // The scores of `groups` times 16 positions.
+  template <int count, int groups>
+  void score_groups(int64_t position) {
+    const Bf16 *keys[groups], *next[groups];
+    for (int g = 0; g < groups; ++g) {
+      keys[g] = pieces_[keys_at(position) + g];
+      next[g] = ahead_of(keys_at(position) + g);
     }
+    Acc acc[count][groups];
+    for (auto& query : acc)
+      for (auto& sum : query) sum = zero_acc();
+    const int64_t pairs = cache_.head_dim / 2;
+    for (int64_t d = 0; d < pairs; ++d) {
+      for (int g = 0; g < groups; ++g) __builtin_prefetch(next[g] + d * 2 * kLanes);
+      for (int i = 0; i < count; ++i) {
+        uint32_t pair;
+        std::memcpy(&pair, query_ + i * kMostDims + 2 * d, sizeof pair);
+        const PairBroadcast query = broadcast_pair(pair);
+        for (int g = 0; g < groups; ++g)
+          acc[i][g] = multiply_pairs(acc[i][g], keys[g] + d * 2 * kLanes, query);
+      }
+    }
+    const Acc scale = broadcast(scale_);
+    for (int i = 0; i < count; ++i)
+      for (int g = 0; g < groups; ++g)
+        store_acc(score_ + i * kKeyTile + position + g * kLanes, multiply(acc[i][g], scale));
   }
 
   // Scores become weights, in bf16; the peak and the sum go to the scratch memory.
@@ -178,8 +225,8 @@ class TileWork {
     for (auto& row : acc)
       for (auto& sum : row) sum = zero_acc();
     for (int64_t group = begin; group < end; group += kLanes) {
-      const Bf16* values = lanes(cache_.values, group) + dim * 2 * kLanes;
-      const Bf16* next = lanes(cache_.values, after(group, end)) + dim * 2 * kLanes;
+      const Bf16* values = pieces_[values_at(group)] + dim * 2 * kLanes;
+      const Bf16* next = ahead_of(values_at(group)) + dim * 2 * kLanes;
       const int64_t stop = std::min(end, group + kLanes);
       for (int64_t position = group; position < stop; position += 2) {
         for (int d = 0; d < dims; ++d) __builtin_prefetch(next + d * 2 * kLanes);
@@ -217,8 +264,10 @@ class TileWork {
   const int64_t query_stride_, heads_each_, num_heads_;
   const float scale_;
   float* const scratch_;
-  int64_t kv_head_ = 0, tile_ = 0;
-  const int64_t* table_ = nullptr;
+  const int64_t distance_;  // in pieces
+  int64_t kv_head_ = 0, tile_ = 0, first_position_ = 0;
+  int64_t num_groups_ = 0, num_pieces_ = 0;
+  const Bf16* pieces_[4 * kKeyTile / kLanes];  // of this unit and of the next
   alignas(64) Bf16 query_[kQueries * kMostDims];
   alignas(64) float score_[kQueries * kKeyTile];
   alignas(64) Bf16 weight_[kQueries * kKeyTile];
@@ -234,6 +283,22 @@ int64_t rows_together(const Rows& rows, int64_t row, int64_t heads_each) {
          rows.positions[row + count] == rows.positions[row] + count)
     ++count;
   return count;
+}
+
+// The units of a thread, in order.
+template <class Function>
+void for_units(const Rows& rows, int64_t num_kv_heads, int64_t heads_each, int thread,
+               int num_threads, Function function) {
+  int64_t unit = 0;
+  for (int64_t row = 0; row < rows.num_rows;) {
+    const int64_t count = rows_together(rows, row, heads_each);
+    const Span first = span_of(rows, row), last = span_of(rows, row + count - 1);
+    const int64_t end = last.first_tile + last.num_tiles;
+    for (int64_t tile = first.first_tile; tile < end; ++tile)
+      for (int64_t head = 0; head < num_kv_heads; ++head)
+        if (unit++ % num_threads == thread) function(Unit{row, count, head, tile});
+    row += count;
+  }
 }
 
 }  // namespace
@@ -270,17 +335,13 @@ int64_t attention_scratch(const Cache& cache, const Rows& rows, int64_t num_head
 void attend_tiles(const Cache& cache, const Rows& rows, const float* queries, int64_t query_stride,
                   int64_t num_heads, float scale, float* scratch, int thread, int num_threads) {
   TileWork work(cache, rows, queries, query_stride, num_heads, scale, scratch);
-  const int64_t heads_each = num_heads / cache.num_kv_heads;
-  int64_t unit = 0;
-  for (int64_t row = 0; row < rows.num_rows;) {
-    const int64_t count = rows_together(rows, row, heads_each);
-    const Span first = span_of(rows, row), last = span_of(rows, row + count - 1);
-    const int64_t end = last.first_tile + last.num_tiles;
-    for (int64_t tile = first.first_tile; tile < end; ++tile)
-      for (int64_t head = 0; head < cache.num_kv_heads; ++head)
-        if (unit++ % num_threads == thread) work.run(row, count, head, tile);
-    row += count;
-  }
+  Unit pending{};
+  for_units(rows, cache.num_kv_heads, num_heads / cache.num_kv_heads, thread, num_threads,
+            [&](const Unit& unit) {
+              if (pending.count > 0) work.run(pending, &unit);
+              pending = unit;
+            });
+  if (pending.count > 0) work.run(pending, nullptr);
 }
 
 void merge_tiles(const Cache& cache, const Rows& rows, int64_t num_heads, const float* scratch,

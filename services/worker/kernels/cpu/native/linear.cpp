@@ -15,6 +15,14 @@ constexpr int64_t kChunkGroups = 36864 / (kPanelBlocks * int64_t(sizeof(Four)));
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Asks for the group that lies `bytes` after this one.
+template <class Element>
+inline void prefetch_after(const Element* group, int64_t bytes) {
+  const char* at = reinterpret_cast<const char*>(group) + bytes;
+  for (int64_t line = 0; line < kGroup * int64_t(sizeof(Element)); line += 64)
+    __builtin_prefetch(at + line);
+}
+
 // How a matrix is cut into panels.
 struct Panels {
   bool halves;
@@ -83,7 +91,7 @@ inline void multiply_packed(const typename Weights<kind>::Element* groups, int64
   for (int64_t k = 0; k < num_groups; ++k) {
     for (int block = 0; block < blocks; ++block) {
       const auto* group = groups + k * stride + block * kGroup;
-      __builtin_prefetch(reinterpret_cast<const char*>(group) + 3072);
+      prefetch_after(group, 3072);
       const auto four = weights.four(group);
       for (int row = 0; row < rows; ++row)
         acc[row][block] = multiply_all<0>(acc[row][block], four, x + row * x_stride + k * kInputs);
@@ -234,7 +242,7 @@ class Walk {
         const int64_t count = std::min(kChunkGroups, end - group);
         const Element* from = packed_ + group * blocks * kGroup;
         for (int64_t i = 0; i < count * blocks; ++i) {
-          __builtin_prefetch(reinterpret_cast<const char*>(from + i * kGroup) + 8192);
+          prefetch_after(from + i * kGroup, 8192);
           fours[i] = expand(weights.four(from + i * kGroup));
         }
         tiles<blocks>(fours, group, count, sums, group == begin);
