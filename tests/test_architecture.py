@@ -67,6 +67,7 @@ def test_importing_octavo_imports_nothing_heavy(module: str) -> None:
         "services.worker.engine.step_plan",
         "services.worker.front.group",
         "services.worker.link",
+        "services.worker.cpu_library.choice",
         "services.worker.memory_plan",
         "services.worker.model_config",
         "services.worker.tools.inspect.__main__",

@@ -23,6 +23,7 @@ from benchmarks._bandwidth import copy_bytes_per_s
 from services.worker.engine.engine import Engine
 from services.worker.engine.request import Sampling, Submission
 from services.worker.front.preflight import weight_bytes
+from services.worker.held_weights import NumericChoices
 
 BATCHES = (1, 8, 32, 64)
 PROMPT_TOKENS = 512
@@ -37,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
     device = torch.device(context.device)
     bandwidth = copy_bytes_per_s(device)
     engine = build_engine(context.model, context.device, os.cpu_count() or 1)
-    num_bytes = weight_bytes(context.model, dtype="auto")
+    num_bytes = weight_bytes(context.model, NumericChoices(kernels="reference"))
     prefill_s = prefill(engine)
     return {
         "copy_gigabytes_per_s": round(bandwidth / 1e9, 1),

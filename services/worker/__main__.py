@@ -19,6 +19,7 @@ from services.worker.config import PROGRAM, WorkerSettings
 from services.worker.front.group import GroupFailedError
 from services.worker.front.preflight import available_memory, check_folder, plan_kv_cache
 from services.worker.front.process import serve
+from services.worker.held_weights import NumericChoices
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +44,13 @@ def _checked_kv_cache_bytes(settings: WorkerSettings) -> int:
     check_folder(settings.folder)
     return plan_kv_cache(
         settings.folder,
-        dtype=settings.dtype,
+        NumericChoices(
+            dtype=settings.dtype,
+            kernels=settings.kernels,
+            fp8_weights=settings.quantization is not None,
+            fp8_activations=settings.activation_dtype == "fp8",
+            fp8_kv_cache=settings.kv_cache_dtype == "fp8",
+        ),
         wanted_bytes=settings.kv_cache_memory_bytes,
         available=available_memory(),
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from services.worker.held_weights import HeldForm, held_tensors
 from services.worker.model_config import ModelConfig
 from services.worker.placement import DECODER_PLACEMENT, Placement
 from services.worker.stored_tensors import StoredTensor
@@ -25,21 +26,6 @@ USABLE_PART = 0.9  # of a device; the rest is the driver's, the libraries' and w
 WORKSPACE_BYTES = 2 * GIB  # for activations, on each device
 
 _QUERY_HEADS, _KV_HEADS = frozenset({"q_proj", "o_proj"}), frozenset({"k_proj", "v_proj"})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadedSizes:
-    """Bytes of an element once it is loaded; the default is as it is stored.
-
-    A backend that expands FP8 weights has 2 or 4 for `fp8`; activations in float32 make `half`, of
-    what is stored in 16 bits, 4.
-    """
-
-    fp8: int = 1
-    half: int = 2
-
-
-AS_STORED = LoadedSizes()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +54,13 @@ def plan_memory(
     *,
     num_devices: int,
     device_bytes: int,
-    sizes: LoadedSizes = AS_STORED,
+    form: HeldForm | None = None,
     kv_element_bytes: int = 2,
     placement: Mapping[str, Placement] = DECODER_PLACEMENT,
 ) -> MemoryPlan:
     """The plan for devices of `device_bytes` each; a KV cache in FP8 has elements of 1 byte."""
     weights = rank_weight_bytes(
-        config, tensors, num_devices=num_devices, sizes=sizes, placement=placement
+        config, tensors, num_devices=num_devices, form=form, placement=placement
     )
     return MemoryPlan(
         num_devices=num_devices,
@@ -97,23 +83,14 @@ def rank_weight_bytes(
     tensors: Iterable[StoredTensor],
     *,
     num_devices: int,
-    sizes: LoadedSizes = AS_STORED,
+    form: HeldForm | None = None,
     placement: Mapping[str, Placement] = DECODER_PLACEMENT,
 ) -> int:
-    """What the weights take on the rank that holds most of them."""
+    """What the weights take on the rank that holds most of them; `form` None: as stored."""
     return sum(
-        _rank_part(config, tensor, loaded_bytes(tensor, sizes), num_devices, placement)
-        for tensor in tensors
+        _rank_part(config, tensor, num_bytes, num_devices, placement)
+        for tensor, num_bytes in held_tensors(config, tensors, form)
     )
-
-
-def loaded_bytes(tensor: StoredTensor, sizes: LoadedSizes) -> int:
-    """What the whole tensor takes once loaded."""
-    if tensor.dtype.startswith(("F8", "I8", "U8")):
-        return tensor.num_bytes * sizes.fp8
-    if tensor.dtype in ("BF16", "F16"):
-        return tensor.num_bytes * sizes.half // 2
-    return tensor.num_bytes
 
 
 def _rank_part(

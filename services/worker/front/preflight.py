@@ -6,12 +6,12 @@ from pathlib import Path
 
 from octavo.errors import FailedPreconditionError, ResourceExhaustedError
 from octavo.fingerprint import TOKENIZER_FILES
-from services.worker.memory_plan import GIB, LoadedSizes, loaded_bytes
+from services.worker.held_weights import NumericChoices, held_on_cpu
+from services.worker.memory_plan import GIB, rank_weight_bytes
+from services.worker.model_config import ModelConfig, ModelFiles, read_model_type
 from services.worker.stored_tensors import read_stored_tensors, refused_pickle
 
 DEFAULT_MAX_KV_CACHE_BYTES = GIB
-
-_BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def check_folder(folder: Path) -> None:
@@ -31,12 +31,15 @@ def check_folder(folder: Path) -> None:
         raise _missing(folder, f"holds neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]}")
 
 
-def plan_kv_cache(folder: Path, *, dtype: str, wanted_bytes: int | None, available: int) -> int:
+def plan_kv_cache(
+    folder: Path, choices: NumericChoices, *, wanted_bytes: int | None, available: int
+) -> int:
     """Bytes of KV cache to give to the ranks, given the bytes of memory available.
 
-    Raises ResourceExhaustedError, with the arithmetic, where weights and cache cannot fit.
+    Raises ResourceExhaustedError, with the arithmetic, where weights and cache cannot fit, and what
+    weight_bytes raises.
     """
-    weights = weight_bytes(folder, dtype=dtype)
+    weights = weight_bytes(folder, choices)
     kv = wanted_bytes or max(1, min(DEFAULT_MAX_KV_CACHE_BYTES, (available - weights) // 4))
     if weights + kv > available:
         raise ResourceExhaustedError(
@@ -47,15 +50,17 @@ def plan_kv_cache(folder: Path, *, dtype: str, wanted_bytes: int | None, availab
     return kv
 
 
-def weight_bytes(folder: Path, *, dtype: str) -> int:
-    """Bytes of the weights once loaded.
+def weight_bytes(folder: Path, choices: NumericChoices) -> int:
+    """Bytes of the weights once loaded on this machine's CPU.
 
-    The reference backend expands each FP8 weight to the type of the activations; 16-bit weights
-    stay as they are unless float32 is asked for.
+    Raises OctavoError, naming file, key and value, for a config.json that is not served, and for
+    a file of weights that is malformed.
     """
-    width = _BYTES_OF_DTYPE.get(dtype, 2)
-    sizes = LoadedSizes(fp8=width, half=width)
-    return sum(loaded_bytes(tensor, sizes) for tensor in read_stored_tensors(folder))
+    files = ModelFiles.read(folder)
+    read_model_type(files.config)
+    config = ModelConfig.of(files)
+    form = held_on_cpu(config, choices)
+    return rank_weight_bytes(config, read_stored_tensors(folder), num_devices=1, form=form)
 
 
 def available_memory() -> int:

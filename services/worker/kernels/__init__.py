@@ -13,6 +13,7 @@ import structlog
 import torch
 
 from services.worker.batch import Batch
+from services.worker.cpu_library.choice import can_compute
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.kernels.cpu.kernels import CpuKernels
 from services.worker.kernels.cpu.library import load_library
@@ -135,8 +136,13 @@ def choose_kernels(
     fp8_activations: matrices in FP8 have their inputs rounded to FP8 too, where they declare how.
     fp8_kv_cache: keys and values are stored in FP8.
     """
-    is_plain = not fp8_activations and not fp8_kv_cache and CpuKernels.can_run(dtype, head_dim)
-    if backend == "auto" and device.type == "cpu" and is_plain:
+    is_computed = can_compute(
+        str(dtype).removeprefix("torch."),
+        head_dim=head_dim,
+        fp8_activations=fp8_activations,
+        fp8_kv_cache=fp8_kv_cache,
+    )
+    if backend == "auto" and device.type == "cpu" and is_computed:
         library = load_library()
         if library is not None:
             return CpuKernels(library, torch.get_num_threads())

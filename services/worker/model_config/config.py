@@ -62,6 +62,12 @@ class ModelConfig:
     windows: tuple[int | None, ...]  # of each layer: latest tokens that a token sees; None: all
     quantization: Mapping[str, Any] = field(default_factory=dict)  # read by checkpoint.dialects
 
+    def default_dtype(self, *, on_cpu: bool) -> str:
+        """Of activations where none is asked for: the checkpoint's own, but bfloat16 for a float16
+        checkpoint on a CPU, because CPUs multiply bfloat16 natively and few multiply float16.
+        """
+        return "bfloat16" if on_cpu and self.dtype == "float16" else self.dtype
+
     @classmethod
     def of(
         cls,
@@ -84,7 +90,7 @@ class ModelConfig:
         rope = RopeConfig.read(config)
         max_context = _max_context(config, rope)
         result = cls(
-            model_type=config.values["model_type"],
+            model_type=str(config.values.get("model_type")),
             vocab_size=config.positive("vocab_size"),
             hidden_size=hidden_size,
             intermediate_size=config.positive("intermediate_size"),

@@ -9,7 +9,6 @@ logits = model.forward(batch, cache)
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, cast
@@ -23,7 +22,13 @@ from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.kernels import Backend, Kernels, KVCache, choose_kernels
 from services.worker.layers.parts import Parts
-from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
+from services.worker.model_config import (
+    JsonFile,
+    ModelConfig,
+    ModelFiles,
+    read_model_type,
+    served_model_types,
+)
 from services.worker.models.paged import Decoder, PagedModel
 from services.worker.parallel.group import Group
 from services.worker.placement import Placement
@@ -106,10 +111,7 @@ def build_decoder(
 
 def _find_architecture(config: JsonFile) -> Architecture:
     """The file that is named as model_type. Raises InvalidArgumentError where there is none."""
-    model_type = config.values.get("model_type")
-    if not isinstance(model_type, str) or model_type not in _ARCHITECTURES:
-        raise config.error("model_type", f"one of {sorted(_ARCHITECTURES)}")
-    architecture = _ARCHITECTURES[model_type]
+    architecture = _ARCHITECTURES[read_model_type(config)]
     if config.values.get("architectures") not in (None, [], [architecture.ARCHITECTURE]):
         raise config.error("architectures", f"[{architecture.ARCHITECTURE!r}]")
     return architecture
@@ -131,9 +133,8 @@ def load_model(
 ) -> Model:
     """Loads this rank's part of the checkpoint in `folder`.
 
-    dtype None: the checkpoint's own, but bfloat16 for a float16 checkpoint on a CPU, because CPUs
-    multiply bfloat16 natively and few multiply float16. num_threads is set for the whole process,
-    before kernels are compared for row invariance, which holds for that number of threads.
+    dtype None: ModelConfig.default_dtype. num_threads is set for the whole process, before kernels
+    are compared for row invariance, which holds for that number of threads.
     on_progress is told (loaded bytes, total bytes) of the files.
 
     fp8_weights: 16-bit weights of the decoder's layers are rounded to FP8 as they are loaded.
@@ -177,23 +178,14 @@ def load_model(
 
 
 def _default_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    dtypes = {
-        "float32": torch.float32,
-        "float16": torch.bfloat16 if device.type == "cpu" else torch.float16,
-        "bfloat16": torch.bfloat16,
-    }
-    return dtypes[config.dtype]
+    dtype: torch.dtype = getattr(torch, config.default_dtype(on_cpu=device.type == "cpu"))
+    return dtype
 
 
 def _model_files() -> Mapping[str, Architecture]:
-    """model_type -> its file: those of this folder that declare an architecture."""
-    names = [found.name for found in pkgutil.iter_modules(__path__)]
-    files = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
-    return {
-        name: cast("Architecture", file)
-        for name, file in files.items()
-        if hasattr(file, "ARCHITECTURE")
-    }
+    """model_type -> its file."""
+    files = {name: importlib.import_module(f"{__name__}.{name}") for name in served_model_types()}
+    return {name: cast("Architecture", file) for name, file in files.items()}
 
 
 _ARCHITECTURES = _model_files()

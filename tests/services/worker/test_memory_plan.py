@@ -10,9 +10,7 @@ import pytest
 
 from services.worker.memory_plan import (
     GIB,
-    LoadedSizes,
     kv_bytes_per_token,
-    loaded_bytes,
     plan_memory,
     rank_weight_bytes,
 )
@@ -118,20 +116,3 @@ def test_heads_that_do_not_divide_are_counted_where_most_are(tmp_path: Path) -> 
     in_nine = 16 * 48 + 16 + 16 * 48 + 48 * 16 + 48 + 48 + 48
     assert rank_weight_bytes(config, tensors, num_devices=9) == 2 * in_nine
     assert kv_bytes_per_token(config, num_devices=9, element_bytes=2) == 2 * 2 * 16 * 2
-
-
-@pytest.mark.parametrize(
-    ("dtype", "sizes", "factor"),
-    [
-        ("F8_E4M3", LoadedSizes(), 1),
-        ("I8", LoadedSizes(fp8=2), 2),
-        ("BF16", LoadedSizes(fp8=4, half=4), 2),
-        ("F16", LoadedSizes(fp8=2), 1),
-        ("F32", LoadedSizes(fp8=2), 1),
-    ],
-)
-def test_a_backend_may_hold_more_than_is_stored(
-    dtype: str, sizes: LoadedSizes, factor: int
-) -> None:
-    tensor = StoredTensor(name="lm_head.weight", dtype=dtype, shape=(4, 5), num_bytes=20)
-    assert loaded_bytes(tensor, sizes) == 20 * factor

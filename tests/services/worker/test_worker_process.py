@@ -113,6 +113,9 @@ async def test_cancels_limits_and_refusals_each_concern_one_request(
     while not (item := await client.first_item(1)).HasField("error"):
         pass
     assert item.error.reason == "KEY_IN_USE"
+    await client.cancel(1, 99)
+    _, end = await client.until_end(1)
+    assert end.finish.reason == worker_pb2.RUN_FINISH_REASON_CANCELLED
 
     await client.submit(2, sampling=worker_pb2.ResolvedSampling(min_p=1.5))
     _, end = await client.until_end(2)
@@ -137,10 +140,6 @@ async def test_cancels_limits_and_refusals_each_concern_one_request(
     await client.cancel(7)
     _, end = await client.until_end(7)
     assert end.output_index == 1
-
-    await client.cancel(1, 99)
-    _, end = await client.until_end(1)
-    assert end.finish.reason == worker_pb2.RUN_FINISH_REASON_CANCELLED
     assert client.last_load.kv_blocks_used == 0
 
     await client.submit(4, time_limit_ms=1, max_tokens=FOREVER)
@@ -325,6 +324,10 @@ def test_what_cannot_work_is_said_before_a_rank_starts(tmp_path: Path) -> None:
     assert "holds no config.json" in start_wrong("--model", str(tmp_path))
     huge = start_wrong(*model, "--kv-cache-memory-bytes", str(2**50))
     assert "1048576.00 GiB for the KV cache" in huge
+    (tmp_path / "tokenizer.json").touch()
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text('{"model_type": "unheard_of"}')
+    assert "model_type is 'unheard_of'" in start_wrong("--model", str(tmp_path))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -337,10 +340,10 @@ def test_what_only_a_rank_can_tell_ends_the_group_too(tmp_path: Path) -> None:
     for path in CHECKPOINT.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["Unheard"]}))
     line = start_wrong("--model", str(tmp_path), "--port", "0")
     assert "rank 0: " in line
-    assert "unheard_of" in line
+    assert "Unheard" in line
 
 
 def test_a_weight_that_cannot_be_right_ends_the_group_before_it_serves(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from services.worker.kernels.cpu.compilation import build, find_compiler
-from services.worker.kernels.cpu.instruction_sets import supported
+from services.worker.cpu_library.compilation import build, find_compiler
+from services.worker.cpu_library.instruction_sets import supported
 
 
 def _say(what: str) -> None:

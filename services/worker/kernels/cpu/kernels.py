@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from services.worker.batch import Batch
+from services.worker.cpu_library.choice import LANES
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.kernels.attention_plan import KEY_TILE
 from services.worker.kernels.cpu.fused_layer import FusedLayer
@@ -17,8 +18,6 @@ from services.worker.kernels.cpu.plan import CpuAttentionPlan, plan_attention
 from services.worker.kernels.kv_cache import KVCache, LayerCache
 from services.worker.kernels.layer_weights import LayerWeights
 
-_LANES = 16  # dimensions and tokens that the kernels take at once
-
 
 class CpuKernels:
     """Bfloat16 activations; weights as FP8 or bfloat16. Row-invariant for any number of threads."""
@@ -26,17 +25,12 @@ class CpuKernels:
     device = torch.device("cpu")
     dtype = torch.bfloat16
     block_tokens_multiple = KEY_TILE
-    block_tokens_unit = _LANES
+    block_tokens_unit = LANES
 
     def __init__(self, library: Library, num_threads: int) -> None:
         self.name = f"cpu {library.instruction_set}"
         self._library = library
         self._team = library.team_create(num_threads, None, 0)
-
-    @staticmethod
-    def can_run(dtype: torch.dtype, head_dim: int) -> bool:
-        """Whether a model of this kind is computed here."""
-        return dtype == torch.bfloat16 and head_dim % _LANES == 0
 
     def padded_rows(self, num_rows: int) -> int:
         return num_rows

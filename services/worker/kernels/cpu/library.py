@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 
-from services.worker.kernels.cpu.compilation import library_path
-from services.worker.kernels.cpu.instruction_sets import supported
+from services.worker.cpu_library.choice import find_library
 from services.worker.kernels.kv_cache import LayerCache
 
 # Of native/linear.h.
@@ -136,8 +135,5 @@ class Library:
 
 def load_library() -> Library | None:
     """The best that was built for this machine; None where nothing was."""
-    for instruction_set in supported():
-        path = library_path(instruction_set)
-        if path.exists():
-            return Library(str(path), instruction_set.name)
-    return None
+    found = find_library()
+    return None if found is None else Library(str(found[1]), found[0].name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from octavo.cli.answer_output import print_json
 from octavo.cli.command_line import run_command_line
 from octavo.cli.exit_status import OK
 from octavo.errors import invalid_field
+from services.worker.held_weights import NumericChoices
 from services.worker.tools.inspect.devices import GPU_80_GB, GPU_141_GB, this_machine
 from services.worker.tools.inspect.inspected import inspect_folder
 from services.worker.tools.inspect.report import as_json, lines_of
@@ -29,6 +30,10 @@ def inspect(
     num_devices: Annotated[
         str, typer.Option(metavar="N,N", help="How many devices share the model.")
     ] = "1,2,4,8",
+    kernels: Annotated[
+        Literal["auto", "reference"],
+        typer.Option(help="What computes on this machine without a GPU: as --kernels of serve."),
+    ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Says what a checkpoint is, and what it needs of devices of 80 GB, of 141 GB, and of this
@@ -36,8 +41,8 @@ def inspect(
 
     Reads JSON files and headers alone, so that it takes a moment. WEIGHTS and KV PER TOKEN are of
     one device; KV TOKENS is how many all requests together may hold, with 10 % of the memory and
-    2 GiB set aside. On a machine without a GPU, ranks share what is free now, and FP8 weights are
-    expanded to 16 bits.
+    2 GiB set aside. On a machine without a GPU, ranks share what is free now; FP8 weights take a
+    byte there with the compiled kernels, and as much as activations with the reference.
 
     \b
     Examples:
@@ -46,7 +51,8 @@ def inspect(
       octavo inspect models/mine --json | jq '.devices[] | select(.fits)'
     """
     kinds = (GPU_80_GB, GPU_141_GB, this_machine())
-    found = inspect_folder(model, kinds, _numbers(num_devices))
+    choices = NumericChoices(kernels=kernels)
+    found = inspect_folder(model, kinds, _numbers(num_devices), choices)
     if json:
         print_json(as_json(found))
     else:

@@ -6,13 +6,11 @@ import subprocess
 from dataclasses import dataclass
 
 from services.worker.front.preflight import available_memory
-from services.worker.memory_plan import AS_STORED, GIB, LoadedSizes
+from services.worker.memory_plan import GIB
 
 _NVIDIA_SMI = (
     *("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"),
 )  # MiB, a line a device
-# Without a GPU the reference backend may run, which expands weights to the type of activations.
-_EXPANDED = LoadedSizes(fp8=2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,12 +19,11 @@ class Devices:
 
     name: str
     memory_bytes: int
-    shared: bool = False
-    sizes: LoadedSizes = AS_STORED
+    is_cpu: bool = False
 
     def bytes_of_each(self, num_devices: int) -> int:
         """What one of so many has."""
-        return self.memory_bytes // num_devices if self.shared else self.memory_bytes
+        return self.memory_bytes // num_devices if self.is_cpu else self.memory_bytes
 
 
 # As the drivers of an H100 and of an H200 report them.
@@ -39,9 +36,7 @@ def this_machine() -> Devices:
     gpus = _gpu_memory()
     if gpus:
         return Devices(name="this machine's GPU", memory_bytes=min(gpus))
-    return Devices(
-        name="this machine", memory_bytes=available_memory(), shared=True, sizes=_EXPANDED
-    )
+    return Devices(name="this machine", memory_bytes=available_memory(), is_cpu=True)
 
 
 def _gpu_memory() -> list[int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from octavo.errors import NotFoundError
+from services.worker.held_weights import NumericChoices, held_on_cpu
 from services.worker.memory_plan import MemoryPlan, plan_memory
 from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
 from services.worker.stored_tensors import StoredTensor, read_stored_tensors
@@ -42,7 +43,9 @@ class Inspected:
     warnings: tuple[str, ...]
 
 
-def inspect_folder(folder: Path, kinds: Iterable[Devices], numbers: Iterable[int]) -> Inspected:
+def inspect_folder(
+    folder: Path, kinds: Iterable[Devices], numbers: Iterable[int], choices: NumericChoices
+) -> Inspected:
     """Plans for each of `numbers` devices of each kind. Raises OctavoError for a broken folder."""
     files = ModelFiles.read(folder)
     config = ModelConfig.of(files)
@@ -61,13 +64,17 @@ def inspect_folder(folder: Path, kinds: Iterable[Devices], numbers: Iterable[int
         num_tensors=len(tensors),
         num_files=len(list(folder.glob("*.safetensors"))),
         num_bytes=sum(tensor.num_bytes for tensor in tensors.values()),
-        fits=tuple(_fit(config, tensors, kind, n) for kind in kinds for n in numbers),
+        fits=tuple(_fit(config, tensors, kind, n, choices) for kind in kinds for n in numbers),
         warnings=tuple(warnings_of(folder, files.config.values, tensors, dialect)),
     )
 
 
 def _fit(
-    config: ModelConfig, tensors: Mapping[str, StoredTensor], devices: Devices, num_devices: int
+    config: ModelConfig,
+    tensors: Mapping[str, StoredTensor],
+    devices: Devices,
+    num_devices: int,
+    choices: NumericChoices,
 ) -> Fit:
     plan, fp8_cache = (
         plan_memory(
@@ -75,10 +82,10 @@ def _fit(
             tensors.values(),
             num_devices=num_devices,
             device_bytes=devices.bytes_of_each(num_devices),
-            sizes=devices.sizes,
-            kv_element_bytes=element_bytes,
+            form=held_on_cpu(config, choices) if devices.is_cpu else None,
+            kv_element_bytes=1 if choices.fp8_kv_cache else 2,
         )
-        for element_bytes in (2, 1)
+        for choices in (choices, replace(choices, fp8_kv_cache=True))
     )
     return Fit(devices=devices, plan=plan, fp8_cache=fp8_cache)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import services.worker
 from octavo.fingerprint import TOKENIZER_FILES
+from services.worker.model_config import served_model_types
 from services.worker.stored_tensors import INDEX, StoredTensor, refused_pickle
 from services.worker.tools.inspect.dialect import Dialect
 
@@ -33,11 +33,8 @@ def warnings_of(
 
 
 def _architecture(config: Mapping[str, Any]) -> Iterator[str]:
-    """A model file is named as model_type (docs/adding-a-model.md); importing it imports torch."""
-    name = str(config.get("model_type"))
-    models = Path(services.worker.__path__[0]) / "models"
-    if not name.isidentifier() or not (models / f"{name}.py").is_file():
-        yield f"model_type {name!r:.80} is not served"
+    if config.get("model_type") not in served_model_types():
+        yield f"model_type {config.get('model_type')!r:.80} is not served"
 
 
 def _files(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[str]:

@@ -8,26 +8,37 @@ from pathlib import Path
 
 import pytest
 
-from octavo.errors import FailedPreconditionError, ResourceExhaustedError
+from octavo.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+)
 from services.worker.front.preflight import (
     available_memory,
     check_folder,
     plan_kv_cache,
     weight_bytes,
 )
+from services.worker.held_weights import NumericChoices
+from services.worker.tools.shards import Declared, plan_shards, write_sparse_shards
+from tests.services.worker import tiny_llama
 
 MIB = 1024**2
+REFERENCE = NumericChoices(kernels="reference")
 
 
-def write_checkpoint(folder: Path, **tensors: tuple[str, int]) -> Path:
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, (dtype, size) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": [size], "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
-    (folder / "config.json").write_text("{}")
+def write_checkpoint(folder: Path, **matrices: tuple[str, list[int]]) -> Path:
+    """The files of a model whose `matrices` have these dtypes and shapes, and holes for numbers."""
+    write_sparse_shards(
+        folder,
+        plan_shards(
+            [
+                Declared(name=f"{name}.weight", dtype=dtype, shape=tuple(shape))
+                for name, (dtype, shape) in matrices.items()
+            ]
+        ),
+    )
+    (folder / "config.json").write_text(json.dumps(tiny_llama.CONFIG))
     (folder / "tokenizer.json").write_text("{}")
     return folder
 
@@ -70,23 +81,32 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_weights_count_as_they_are_once_loaded(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, a=("F8_E4M3", 100), b=("I8", 10), c=("BF16", 20), d=("F32", 40))
-    assert weight_bytes(tmp_path, dtype="auto") == 200 + 20 + 20 + 40
-    assert weight_bytes(tmp_path, dtype="float32") == 400 + 40 + 40 + 40
+    """tests/services/worker/test_held_weights.py compares with models that are loaded."""
+    write_checkpoint(tmp_path, a=("F8_E4M3", [20, 5]), b=("BF16", [2, 5]))
+    assert weight_bytes(tmp_path, REFERENCE) == 2 * 100 + 2 * 10
+    as_float32 = NumericChoices(kernels="reference", dtype="float32")
+    assert weight_bytes(tmp_path, as_float32) == 4 * 100 + 4 * 10
+
+
+def test_an_architecture_that_is_not_served_is_refused_by_name(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(InvalidArgumentError, match=r"model_type is 'mamba'; it must be one of \["):
+        weight_bytes(tmp_path, REFERENCE)
 
 
 def test_the_cache_takes_a_quarter_of_what_is_free_or_what_is_asked(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, a=("BF16", 4 * MIB))
-    quarter = plan_kv_cache(tmp_path, dtype="auto", wanted_bytes=None, available=104 * MIB)
+    write_checkpoint(tmp_path, a=("BF16", [1024, 2048]))
+    quarter = plan_kv_cache(tmp_path, REFERENCE, wanted_bytes=None, available=104 * MIB)
     assert quarter == 25 * MIB
-    assert plan_kv_cache(tmp_path, dtype="auto", wanted_bytes=7, available=104 * MIB) == 7
+    assert plan_kv_cache(tmp_path, REFERENCE, wanted_bytes=7, available=104 * MIB) == 7
 
 
 @pytest.mark.parametrize("wanted", [None, 2048 * MIB])
 def test_what_cannot_fit_is_refused_with_the_arithmetic(tmp_path: Path, wanted: int | None) -> None:
-    write_checkpoint(tmp_path, a=("F8_E4M3", 600 * MIB))
+    write_checkpoint(tmp_path, a=("F8_E4M3", [1024, 600 * 1024]))
     with pytest.raises(ResourceExhaustedError, match=r"1\.17 GiB for weights .* 1\.00 GiB are"):
-        plan_kv_cache(tmp_path, dtype="auto", wanted_bytes=wanted, available=1024 * MIB)
+        plan_kv_cache(tmp_path, REFERENCE, wanted_bytes=wanted, available=1024 * MIB)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +126,7 @@ def test_what_cannot_fit_is_refused_with_the_arithmetic(tmp_path: Path, wanted: 
 def test_a_malformed_file_is_named(tmp_path: Path, data: bytes) -> None:
     (write_checkpoint(tmp_path) / "model.safetensors").write_bytes(data)
     with pytest.raises(FailedPreconditionError, match=r"model\.safetensors"):
-        weight_bytes(tmp_path, dtype="auto")
+        weight_bytes(tmp_path, REFERENCE)
 
 
 def test_there_is_memory_here() -> None:

@@ -13,6 +13,7 @@ import torch
 from octavo.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from services.worker import models
 from services.worker.batch import Batch
+from services.worker.model_config import model_types
 from services.worker.models import load_model, read_config
 from tests.services.worker import tiny_llama
 
@@ -142,6 +143,7 @@ def test_another_architecture_is_one_file(tmp_path: Path, monkeypatch: pytest.Mo
         "ARCHITECTURE = 'Llama9ForCausalLM'\n"
     )
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    monkeypatch.setattr(model_types, "_MODELS", tmp_path)
     monkeypatch.setattr(models, "_ARCHITECTURES", models._model_files())
     names = {"model_type": "llama9", "architectures": ["Llama9ForCausalLM"]}
     model = load_model(tiny_llama.write(tmp_path, **names), device=CPU, dtype=None)

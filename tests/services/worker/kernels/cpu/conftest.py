@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.worker.kernels.cpu.compilation import build, find_compiler
-from services.worker.kernels.cpu.instruction_sets import INSTRUCTION_SETS, supported
+from services.worker.cpu_library.compilation import build, find_compiler
+from services.worker.cpu_library.instruction_sets import INSTRUCTION_SETS, supported
 from services.worker.kernels.cpu.kernels import CpuKernels
 from services.worker.kernels.cpu.library import Library
 

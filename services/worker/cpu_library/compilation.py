@@ -13,10 +13,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from services.worker.kernels.cpu.instruction_sets import InstructionSet
+from services.worker.cpu_library.instruction_sets import InstructionSet
 
-_SOURCES = Path(__file__).parent / "native"
-_LIBRARIES = Path(__file__).parent / "libraries"
+_KERNELS = Path(__file__).parents[1] / "kernels" / "cpu"
+_SOURCES = _KERNELS / "native"
+_LIBRARIES = _KERNELS / "libraries"
 _FLAGS = (
     "-O3",
     "-std=c++17",

@@ -1,0 +1,24 @@
+"""Whether a model is computed by the compiled kernels: one rule for the ranks and for plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.worker.cpu_library.compilation import library_path
+from services.worker.cpu_library.instruction_sets import InstructionSet, supported
+
+LANES = 16  # dimensions and tokens that the kernels take at once
+
+
+def can_compute(
+    dtype: str, *, head_dim: int, fp8_activations: bool = False, fp8_kv_cache: bool = False
+) -> bool:
+    """Whether the kernels compute such a model; `dtype` is that of the activations."""
+    is_plain = not fp8_activations and not fp8_kv_cache
+    return is_plain and dtype == "bfloat16" and head_dim % LANES == 0
+
+
+def find_library() -> tuple[InstructionSet, Path] | None:
+    """The best that was built for this machine; None where nothing was."""
+    paths = ((instruction_set, library_path(instruction_set)) for instruction_set in supported())
+    return next(((one, path) for one, path in paths if path.exists()), None)
