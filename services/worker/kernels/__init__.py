@@ -7,6 +7,7 @@ result never depends, in any bit, on T, on its place, or on what the other rows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import structlog
@@ -30,18 +31,21 @@ AttentionPlan: TypeAlias = Any
 Backend: TypeAlias = Literal["auto", "reference"]
 
 
-class FusedLayer(Protocol):
-    """A decoder layer, whole."""
+class FusedLayers(Protocol):
+    """Decoder layers, whole."""
 
     def __call__(
         self,
         hidden: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        cache: LayerCache,
-        plan: AttentionPlan,
+        caches: Sequence[LayerCache],
+        plans: Sequence[AttentionPlan],
     ) -> None:
-        """Adds attention and MLP to hidden [T, hidden size] float32, in place."""
+        """Adds attention and MLP to hidden [T, hidden size] float32, in place, layer after layer.
+
+        The backend may keep what it makes of `caches`: the same sequence holds the same caches.
+        """
 
 
 class Kernels(Protocol):
@@ -79,8 +83,8 @@ class Kernels(Protocol):
     def gated_linear(self, x: torch.Tensor, weight: PackedLinear) -> torch.Tensor:
         """silu(gate) * up of x [T, in] times the matrix: [T, width] in dtype."""
 
-    def fuse_layer(self, weights: LayerWeights[PackedLinear]) -> FusedLayer | None:
-        """A decoder layer in one call; None where its operations are called one by one."""
+    def fuse_layers(self, layers: Sequence[LayerWeights[PackedLinear]]) -> FusedLayers | None:
+        """Neighbouring layers in one call; None where their operations are called one by one."""
 
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         """Rows of `table` [vocabulary, hidden] for ids [T]: [T, hidden] float32."""
@@ -156,7 +160,7 @@ def choose_kernels(
 __all__ = [
     "AttentionPlan",
     "Backend",
-    "FusedLayer",
+    "FusedLayers",
     "KVCache",
     "Kernels",
     "LayerCache",

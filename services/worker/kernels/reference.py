@@ -9,6 +9,7 @@ Two rules hold for every line:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +99,7 @@ class ReferenceKernels:
     def gated_linear(self, x: torch.Tensor, weight: ReferenceLinear) -> torch.Tensor:
         return self.silu_mul(self.linear(x, weight))
 
-    def fuse_layer(self, weights: LayerWeights[ReferenceLinear]) -> None:
+    def fuse_layers(self, layers: Sequence[LayerWeights[ReferenceLinear]]) -> None:
         """Never: each operation is called by itself."""
 
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from services.worker.layers.attention import PagedAttention, StepContext
 from services.worker.layers.embedding import Embedding, Head
-from services.worker.layers.fusion import fuse
+from services.worker.layers.fusion import LayerStack, Operations
 from services.worker.layers.linear import GatedLinear, Linear
 from services.worker.layers.norm import RMSNorm
 from services.worker.layers.parts import Parts
@@ -94,8 +94,7 @@ class DecoderLayer:
         self.self_attn = attention(parts, f"{name}.self_attn", index)
         self.post_attention_norm = RMSNorm(parts, f"{name}.post_attention_layernorm")
         self.mlp = MLP(parts, f"{name}.mlp")
-        self._whole = fuse(
-            parts,
+        self.operations = Operations(
             attention_norm=self.input_norm,
             qkv=self.self_attn.qkv_proj,
             attention=self.self_attn.attention,
@@ -106,9 +105,6 @@ class DecoderLayer:
         )
 
     def __call__(self, hidden: torch.Tensor, step: StepContext) -> None:
-        if self._whole is not None:
-            self._whole(hidden, step)
-            return
         hidden += self.self_attn(self.input_norm(hidden), step)
         hidden += self.mlp(self.post_attention_norm(hidden))
 
@@ -122,9 +118,10 @@ class Decoder:
         config = parts.config
         self.embed_tokens = Embedding(parts, "model.embed_tokens")
         self.rotary = RotaryTable(config, parts.kernels.device)
-        self.layers = [
-            DecoderLayer(parts, index, self.attention) for index in range(config.num_layers)
-        ]
+        self.layers = LayerStack(
+            parts,
+            [DecoderLayer(parts, index, self.attention) for index in range(config.num_layers)],
+        )
         self.norm = RMSNorm(parts, "model.norm")
         self.lm_head = Head(parts, "lm_head", tied_to=self.embed_tokens)
 
@@ -133,6 +130,5 @@ class Decoder:
     ) -> torch.Tensor:
         """token_ids [T], logit_rows [rows], both padded: [rows, hidden] in dtype."""
         hidden = self.embed_tokens(token_ids)
-        for layer in self.layers:
-            layer(hidden, step)
+        self.layers(hidden, step)
         return self.norm(hidden.index_select(0, logit_rows))

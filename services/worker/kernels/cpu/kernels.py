@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ctypes import byref
 
 import torch
@@ -11,7 +12,7 @@ from services.worker.batch import Batch
 from services.worker.cpu_library.choice import LANES
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.kernels.attention_plan import KEY_TILE
-from services.worker.kernels.cpu.fused_layer import FusedLayer
+from services.worker.kernels.cpu.fused_layers import FusedLayers
 from services.worker.kernels.cpu.library import SILU_MUL, STORE_BF16, Library, cache_of
 from services.worker.kernels.cpu.packed_matrix import INPUT_GROUP, PackedMatrix
 from services.worker.kernels.cpu.plan import CpuAttentionPlan, plan_attention
@@ -45,11 +46,11 @@ class CpuKernels:
     ) -> PackedMatrix:
         return PackedMatrix(self._library, weight, bias, epilogue=SILU_MUL)
 
-    def fuse_layer(self, weights: LayerWeights[PackedMatrix]) -> FusedLayer | None:
-        sizes = (weights.qkv.num_inputs, weights.down.num_inputs)
+    def fuse_layers(self, layers: Sequence[LayerWeights[PackedMatrix]]) -> FusedLayers | None:
+        sizes = {size for each in layers for size in (each.qkv.num_inputs, each.down.num_inputs)}
         if any(size % INPUT_GROUP for size in sizes):
             return None
-        return FusedLayer(self._library, self._team, weights)
+        return FusedLayers(self._library, self._team, layers)
 
     def linear(self, x: torch.Tensor, weight: PackedMatrix) -> torch.Tensor:
         x = weight.padded(x.contiguous())

@@ -113,7 +113,7 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "write_kv": (None, (_P, _CACHE, _ROWS, _P, _I, _P, _I)),
     "most_tiles": (_I, (_ROWS,)),
     "attention_scratch": (_I, (_CACHE, _ROWS, _I)),
-    "run_layer": (None, (_P, POINTER(Layer), _CACHE, POINTER(LayerRows))),
+    "run_layers": (None, (_P, POINTER(Layer), _CACHE, POINTER(POINTER(LayerRows)), _I)),
     "attend": (None, (_P, _CACHE, _ROWS, _P, _I, _I, c_float, _P, _P)),
 }
 

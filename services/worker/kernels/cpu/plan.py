@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from ctypes import byref
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from services.worker.batch import Batch
 from services.worker.kernels.cpu.library import LayerRows, Library, Rows, cache_of
 from services.worker.kernels.kv_cache import KVCache
+
+if TYPE_CHECKING:
+    from ctypes import _Pointer
 
 
 @dataclass(slots=True)
@@ -19,7 +23,7 @@ class CpuAttentionPlan:
     rows: Rows
     scratch: torch.Tensor  # float32
     kept: tuple[torch.Tensor, ...]  # what the structures point into
-    layer_rows: LayerRows | None = None  # of fused layers, made by the first
+    layer_rows: _Pointer[LayerRows] | None = None  # of fused layers, made for the first
 
 
 def plan_attention(

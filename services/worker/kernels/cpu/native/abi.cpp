@@ -88,8 +88,9 @@ void octavo_attend(Team* team, const Cache* cache, const Rows* rows, const float
   });
 }
 
-void octavo_run_layer(Team* team, const Layer* layer, const Cache* cache, const LayerRows* step) {
-  run_layer(*team, *layer, *cache, *step);
+void octavo_run_layers(Team* team, const Layer* layers, const Cache* caches,
+                       const LayerRows* const* steps, int64_t num_layers) {
+  run_layers(*team, layers, caches, steps, num_layers);
 }
 
 }  // extern "C"

@@ -58,16 +58,20 @@ void mlp(const Work& work, int thread, int size) {
 
 }  // namespace
 
-void run_layer(Team& team, const Layer& layer, const Cache& cache, const LayerRows& step) {
-  Work work{team, layer, cache, step};
-  team.run(
-      [](void* context, int thread, int size) {
-        const Work& work = *static_cast<Work*>(context);
-        attention(work, thread, size);
-        work.team.barrier(thread);
-        mlp(work, thread, size);
-      },
-      &work);
+void run_layers(Team& team, const Layer* layers, const Cache* caches, const LayerRows* const* steps,
+                int64_t num_layers) {
+  auto all = [&](int thread, int size) {
+    for (int64_t index = 0; index < num_layers; ++index) {
+      const Work work{team, layers[index], caches[index], *steps[index]};
+      if (index > 0) team.barrier(thread);
+      attention(work, thread, size);
+      team.barrier(thread);
+      mlp(work, thread, size);
+    }
+  };
+  team.run([](void* context, int thread,
+              int size) { (*static_cast<decltype(all)*>(context))(thread, size); },
+           &all);
 }
 
 }  // namespace octavo

@@ -1,4 +1,4 @@
-// A decoder layer in one call: between its operations the threads only meet.
+// Decoder layers in one call: between their operations the threads only meet. A layer is
 //
 //   hidden += out(attention(turn(qkv(norm(hidden)))))
 //   hidden += down(silu(gate(norm(hidden))) * up(norm(hidden)))
@@ -38,6 +38,8 @@ struct LayerRows {
   Bf16* gated;       // [rows, intermediate size]
 };
 
-void run_layer(Team& team, const Layer& layer, const Cache& cache, const LayerRows& step);
+// Layers one after the other; each has its cache, and its rows: layers with the same window share them.
+void run_layers(Team& team, const Layer* layers, const Cache* caches, const LayerRows* const* steps,
+                int64_t num_layers);
 
 }  // namespace octavo
