@@ -83,6 +83,15 @@ class Kernels(Protocol):
     def gated_linear(self, x: torch.Tensor, weight: PackedLinear) -> torch.Tensor:
         """silu(gate) * up of x [T, in] times the matrix: [T, width] in dtype."""
 
+    def pack_head(self, weight: torch.Tensor | Fp8Matrix) -> PackedLinear:
+        """Lays out a matrix [vocabulary, in] for `logits`."""
+
+    def logits(self, x: torch.Tensor, head: PackedLinear) -> torch.Tensor:
+        """x [T, in] times the matrix: [T, vocabulary] float32, rounded to dtype or not at all."""
+
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Memory that every step reads; its pages may be given out when they are first written."""
+
     def fuse_layers(self, layers: Sequence[LayerWeights[PackedLinear]]) -> FusedLayers | None:
         """Neighbouring layers in one call; None where their operations are called one by one."""
 

@@ -99,6 +99,15 @@ class ReferenceKernels:
     def gated_linear(self, x: torch.Tensor, weight: ReferenceLinear) -> torch.Tensor:
         return self.silu_mul(self.linear(x, weight))
 
+    def pack_head(self, weight: Fp8Matrix | torch.Tensor) -> ReferenceLinear:
+        return self.pack_linear(weight)
+
+    def logits(self, x: torch.Tensor, head: ReferenceLinear) -> torch.Tensor:
+        return self.linear(x, head).float()
+
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(*shape, dtype=dtype, device=self.device)
+
     def fuse_layers(self, layers: Sequence[LayerWeights[ReferenceLinear]]) -> None:
         """Never: each operation is called by itself."""
 

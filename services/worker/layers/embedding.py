@@ -33,9 +33,9 @@ class Head:
         else:
             matrix = weights.matrix(name, rows=config.vocab_size, columns=config.hidden_size)
         self._num_tokens = matrix.shape[0]
-        self._packed = self._kernels.pack_linear(matrix)
+        self._packed = self._kernels.pack_head(matrix)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[0] == 0:
             return x.new_empty((0, self._num_tokens), dtype=torch.float32)
-        return self._kernels.linear(x, self._packed).float()
+        return self._kernels.logits(x, self._packed)

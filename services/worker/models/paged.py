@@ -66,10 +66,7 @@ class PagedModel:
             config.head_dim,
         )
         self._decoder.rotary.cover(num_blocks * block_tokens)
-        # Zeros: the system gives out the pages when they are first written.
-        return KVCache(
-            storage=torch.zeros(shape, dtype=self._kv_dtype, device=self._kernels.device)
-        )
+        return KVCache(storage=self._kernels.zeros(shape, self._kv_dtype))
 
     @torch.inference_mode()
     def hidden_states(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:

@@ -13,7 +13,14 @@ from services.worker.cpu_library.choice import LANES
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.kernels.attention_plan import KEY_TILE
 from services.worker.kernels.cpu.fused_layers import FusedLayers
-from services.worker.kernels.cpu.library import SILU_MUL, STORE_BF16, Library, cache_of
+from services.worker.kernels.cpu.large_pages import LargePages, large_zeros
+from services.worker.kernels.cpu.library import (
+    SILU_MUL,
+    STORE_BF16,
+    STORE_F32,
+    Library,
+    cache_of,
+)
 from services.worker.kernels.cpu.packed_matrix import INPUT_GROUP, PackedMatrix
 from services.worker.kernels.cpu.plan import CpuAttentionPlan, plan_attention
 from services.worker.kernels.kv_cache import KVCache, LayerCache
@@ -30,7 +37,7 @@ class CpuKernels:
 
     def __init__(self, library: Library, num_threads: int) -> None:
         self.name = f"cpu {library.instruction_set}"
-        self._library = library
+        self._library, self._memory = library, LargePages()
         self._team = library.team_create(num_threads, None, 0)
 
     def padded_rows(self, num_rows: int) -> int:
@@ -39,12 +46,15 @@ class CpuKernels:
     def pack_linear(
         self, weight: Fp8Matrix | torch.Tensor, bias: torch.Tensor | None = None
     ) -> PackedMatrix:
-        return PackedMatrix(self._library, weight, bias, epilogue=STORE_BF16)
+        return self._pack(weight, bias, STORE_BF16)
 
     def pack_gated(
         self, weight: Fp8Matrix | torch.Tensor, bias: torch.Tensor | None = None
     ) -> PackedMatrix:
-        return PackedMatrix(self._library, weight, bias, epilogue=SILU_MUL)
+        return self._pack(weight, bias, SILU_MUL)
+
+    def pack_head(self, weight: Fp8Matrix | torch.Tensor) -> PackedMatrix:
+        return self._pack(weight, None, STORE_F32)
 
     def fuse_layers(self, layers: Sequence[LayerWeights[PackedMatrix]]) -> FusedLayers | None:
         sizes = {size for each in layers for size in (each.qkv.num_inputs, each.down.num_inputs)}
@@ -53,11 +63,10 @@ class CpuKernels:
         return FusedLayers(self._library, self._team, layers)
 
     def linear(self, x: torch.Tensor, weight: PackedMatrix) -> torch.Tensor:
-        x = weight.padded(x.contiguous())
-        out = torch.empty(x.shape[0], weight.out_width, dtype=self.dtype)
-        matrix = byref(weight.matrix)
-        self._library.linear(self._team, matrix, x.data_ptr(), x.shape[0], out.data_ptr())
-        return out
+        return self._multiply(x, weight, self.dtype)
+
+    def logits(self, x: torch.Tensor, head: PackedMatrix) -> torch.Tensor:
+        return self._multiply(x, head, torch.float32)
 
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, table).float()
@@ -139,6 +148,23 @@ class CpuKernels:
             plan.scratch.data_ptr(),
             out.data_ptr(),
         )
+        return out
+
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        return large_zeros(shape, dtype)
+
+    def _pack(
+        self, weight: Fp8Matrix | torch.Tensor, bias: torch.Tensor | None, epilogue: int
+    ) -> PackedMatrix:
+        return PackedMatrix(self._library, self._memory, weight, bias, epilogue=epilogue)
+
+    def _multiply(
+        self, x: torch.Tensor, weight: PackedMatrix, out_dtype: torch.dtype
+    ) -> torch.Tensor:
+        x = weight.padded(x.contiguous())
+        out = torch.empty(x.shape[0], weight.out_width, dtype=out_dtype)
+        matrix = byref(weight.matrix)
+        self._library.linear(self._team, matrix, x.data_ptr(), x.shape[0], out.data_ptr())
         return out
 
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix
+from services.worker.kernels.cpu.large_pages import LargePages
 from services.worker.kernels.cpu.library import BF16, E4M3, SILU_MUL, Library, Matrix
 
-_ALIGNMENT = 64  # bytes of a vector
 INPUT_GROUP = 4  # inputs that are read at once
 _CHANNELS = 16  # outputs that are computed at once
 _PIECE_ROWS = 1024  # packed at a time
@@ -20,6 +20,7 @@ class PackedMatrix:
     def __init__(
         self,
         library: Library,
+        memory: LargePages,
         weight: Fp8Matrix | torch.Tensor,
         bias: torch.Tensor | None,
         *,
@@ -28,7 +29,7 @@ class PackedMatrix:
         """`epilogue`: STORE_BF16, or SILU_MUL where the outputs are gate and up."""
         self.num_outputs, self.num_inputs = weight.shape
         self.out_width = self.num_outputs // (2 if epilogue == SILU_MUL else 1)
-        self._library, self._epilogue = library, epilogue
+        self._library, self._memory, self._epilogue = library, memory, epilogue
         if isinstance(weight, Fp8Matrix) and not _fits(weight.scale):
             weight = weight.expand(torch.bfloat16)
         self._scales: torch.Tensor | None = None
@@ -71,7 +72,7 @@ class PackedMatrix:
 
     def _pack(self, weight: torch.Tensor) -> torch.Tensor:
         shape = (self.num_outputs, self.num_inputs, self._kind, self._epilogue)
-        packed = _aligned(self._library.packed_bytes(*shape))
+        packed = self._memory.take(self._library.packed_bytes(*shape))  # 0 where outputs are padded
         for start in range(0, self.num_outputs, _PIECE_ROWS):
             rows = weight[start : start + _PIECE_ROWS].contiguous()
             self._library.pack_rows(
@@ -105,9 +106,3 @@ def _fits(scale: BlockScale) -> bool:
 
 def _pointer(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
-
-
-def _aligned(num_bytes: int) -> torch.Tensor:
-    """Zeros: what pads outputs and inputs must weigh nothing."""
-    memory = torch.zeros(num_bytes + _ALIGNMENT, dtype=torch.uint8)
-    return memory[-memory.data_ptr() % _ALIGNMENT :][:num_bytes]

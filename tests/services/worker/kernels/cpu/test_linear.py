@@ -120,3 +120,17 @@ def test_what_is_not_finite_stays_in_its_row(kernels: CpuKernels) -> None:
     for row in range(9):
         assert torch.equal(dirty[row], clean[row]) == (row not in (4, 6))
     assert not dirty[4].isfinite().any()
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "channel"])
+def test_logits_are_not_rounded(kernels: CpuKernels, kind: str) -> None:
+    weight: Fp8Matrix | torch.Tensor = randn(500, 72).bfloat16()
+    if kind == "channel":
+        weight = fp8(500, 72, (1, 72))
+    head = kernels.pack_head(weight)
+    for rows in ROWS:
+        x = randn(rows, 72, seed=rows).bfloat16()
+        given, wanted = kernels.logits(x, head), x.double() @ exact(weight).T
+        summing = 4e-6 * (x.double().abs() @ exact(weight).abs().T)
+        assert given.dtype == torch.float32
+        assert ((given.double() - wanted).abs() <= summing).all()
