@@ -4,6 +4,7 @@ json_file.py   the values of a JSON file, and the errors that name file and key
 rope.py        rotary embeddings, and how they are scaled
 sampling.py    how the model wants to be sampled
 model_types.py which architectures are served
+refused_keys.py what would change the answer, and is not computed
 config.py      what every decoder's config.json says
 
 What an architecture's own keys mean is said in its file under models/.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from services.worker.model_config.json_file import JsonFile
+from services.worker.model_config.refused_keys import check_refused_keys
 from services.worker.model_config.rope import RopeConfig, YarnScaling
 from services.worker.model_config.sampling import SamplingDefaults
 
@@ -76,8 +77,11 @@ class ModelConfig:
         biases: frozenset[str] = frozenset(),
         windows: Sequence[int | None] | None = None,
         default_head_dim: int | None = None,
+        computed_keys: Collection[str] = (),
     ) -> ModelConfig:
         """The configuration of `files`, with what the architecture made of its own keys.
+
+        computed_keys: those of refused_keys.py that the architecture computes with.
 
         Raises InvalidArgumentError (file, key and value named) for a value that is wrong or that
         this version cannot run.
@@ -116,6 +120,7 @@ class ModelConfig:
             quantization=_quantization(config, files.quantization),
         )
         _check_shapes(config, result)
+        check_refused_keys(config, head_dim=result.head_dim, computed=computed_keys)
         return result
 
 

@@ -8,7 +8,7 @@ class "Linear". The group that names a matrix most closely is the one that holds
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,12 @@ from services.worker.fp8_matrix import InputScheme
 _FORMATS = ("float-quantized", "naive-quantized")
 _STATUSES = (None, "frozen", "compressed")  # before that, weights are not yet rounded
 _WEIGHT_STRATEGIES = ("tensor", "channel", "block")
+# What the library knows of a group, and of its weights or inputs: another key might change numbers.
+_GROUP_KEYS = {"targets", "weights", "input_activations", "output_activations", "format"}
+_ARGUMENT_KEYS = {
+    *("num_bits", "type", "symmetric", "strategy", "group_size", "block_structure", "dynamic"),
+    *("actorder", "scale_dtype", "zp_dtype", "observer", "observer_kwargs"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +91,7 @@ def _is_dense(sparsity: Any) -> bool:
 def _read_group(key: str, group: Any) -> _Group:
     if not isinstance(group, dict):
         raise unsupported(key, group)
+    _check_keys(key, group, _GROUP_KEYS)
     if group.get("format") not in (None, *_FORMATS):
         raise unsupported(f"{key}.format", group["format"])
     if group.get("output_activations") is not None:
@@ -129,10 +136,17 @@ def _check_float8(key: str, arguments: Any) -> None:
         raise unsupported(key, arguments)
     if (arguments.get("type"), arguments.get("num_bits")) != ("float", 8):
         raise unsupported(key, f"{arguments.get('type')}, {arguments.get('num_bits')} bits")
+    _check_keys(key, arguments, _ARGUMENT_KEYS)
     if arguments.get("symmetric", True) is not True:
         raise unsupported(f"{key}.symmetric", arguments["symmetric"])
     if arguments.get("actorder"):
         raise unsupported(f"{key}.actorder", arguments["actorder"])
+
+
+def _check_keys(key: str, stated: Mapping[str, Any], known: Collection[str]) -> None:
+    for name, value in stated.items():
+        if name not in known and value is not None:
+            raise unsupported(f"{key}.{name:.40}", value)
 
 
 def _strategy(arguments: Mapping[str, Any]) -> object:

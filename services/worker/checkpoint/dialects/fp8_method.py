@@ -28,9 +28,11 @@ _RULES = {"static": STATIC, "dynamic": DYNAMIC, None: STATIC_IF_STORED}
 
 
 def read_fp8_method(quantization: Mapping[str, Any]) -> Dialect:
-    """Raises InvalidArgumentError for another format than e4m3, or an unknown scheme."""
+    """Raises InvalidArgumentError for another format than e4m3, or unknown scales or schemes."""
     if quantization.get("fmt", "e4m3") not in ("e4m3", "e4m3fn", "float8_e4m3fn"):
         raise unsupported("fmt", quantization["fmt"])
+    if quantization.get("scale_fmt") not in (None, "float", "float32"):
+        raise unsupported("scale_fmt", quantization["scale_fmt"])  # inputs' scales: powers of two
     if quantization.get("kv_cache_scheme") not in (None, "static"):
         raise unsupported("kv_cache_scheme", quantization["kv_cache_scheme"])
     key = "scheme" if "scheme" in quantization else "activation_scheme"  # the older name first
