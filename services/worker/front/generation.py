@@ -187,7 +187,6 @@ class Generation:
         if self.lost.done() or self._stopping:
             return
         self.lost.set_result(loss)
-        log.error("rank lost", generation=self.number, rank=loss.rank, cause=loss.cause)
         self._kill_ranks()
 
     def _lose_rank(self, record: RankRecord, cause: str) -> None:

@@ -101,7 +101,7 @@ class Group:
             num_failures = 1 if served_s > STABLE_S else num_failures + 1
             # Ranks that served can serve again, whatever a request may have done to them.
             num_failed_starts = 0 if served_s > 0 else num_failed_starts + 1
-            if num_failed_starts > self._max_restarts or (loss.permanent and self.ready is None):
+            if num_failed_starts > self._max_restarts or self._is_hopeless(loss):
                 raise GroupFailedError(loss)
             if num_failures > 1:
                 await asyncio.sleep(_backoff_s(num_failures))
@@ -137,7 +137,12 @@ class Group:
         await self._on_serving(self.state == SERVING)
 
     async def _lose(self, loss: Loss) -> None:
-        """Says so everywhere: to health, and to every gateway with an open request."""
+        """Says so everywhere: to health, to every gateway with an open request, and to the log,
+        unless the process ends with that very line.
+        """
+        if not self._is_hopeless(loss):
+            number = self.num_generations
+            log.error("rank lost", generation=number, rank=loss.rank, cause=loss.cause)
         if loss.rank is not None:
             self.last_failures[loss.rank] = loss.cause
         self._enter(NOT_SERVING, f"the loss of {loss}")
@@ -145,6 +150,10 @@ class Group:
         self._admission.forecast.clear()
         self._deliver(self._open.end_all(_worker_lost(loss)))
         await self._on_serving(False)
+
+    def _is_hopeless(self, loss: Loss) -> bool:
+        """Whether the next generation would end as this one did: none has served yet."""
+        return loss.permanent and self.ready is None
 
     def _enter(self, state: worker_pb2.WorkerState.ValueType, message: str) -> None:
         self.state = DRAINING if self._draining else state
