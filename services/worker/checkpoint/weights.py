@@ -26,6 +26,7 @@ from services.worker.checkpoint.matrix_source import (
 from services.worker.checkpoint.part_reader import PartReader, empty_matrix
 from services.worker.checkpoint.rank_part import RankPart, rank_part
 from services.worker.checkpoint.reader import CheckpointReader, TensorInfo, tensor_error
+from services.worker.checkpoint.weight_counts import WeightCounts
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix, InputScheme
 from services.worker.placement import Placement
 
@@ -62,7 +63,7 @@ class Weights:
         self._parts = PartReader(reader, self._count)
         self._on_progress = on_progress
         self._unread = set(reader.tensors)
-        self._without_kv_scales: set[str] = set()
+        self.counts = WeightCounts()
         self._num_bytes = 0
         on_progress(0, reader.total_bytes)
 
@@ -117,18 +118,13 @@ class Weights:
     def kv_scales(self, name: str) -> tuple[float, float]:
         """What the keys and the values of the attention `name` are multiplied by in an FP8 cache.
 
-        1.0 where the checkpoint does not say; `num_without_kv_scales` counts those.
+        1.0 where the checkpoint does not say; `counts` has those.
         """
         scales = find_kv_scales(self._reader, name)
         self._unread.difference_update(scales.tensors)
         if scales.key is None or scales.value is None:
-            self._without_kv_scales.add(name)
+            self.counts.without_kv_scales.add(name)
         return scales.key or 1.0, scales.value or 1.0
-
-    @property
-    def num_without_kv_scales(self) -> int:
-        """How many attentions have no scale for their keys or their values."""
-        return len(self._without_kv_scales)
 
     def placement(self, name: str) -> Placement:
         """How the matrix is dealt out to the ranks."""
@@ -178,6 +174,8 @@ class Weights:
         fill = self._parts.read_fp8 if is_fp8 else self._parts.read_quantised
         scales = [fill(*each, target) for each, target in zip(run, targets, strict=True)]
         inputs = run[0][0].inputs if is_fp8 else InputScheme()
+        self.counts.matrices_rounded += 0 if is_fp8 else len(run)
+        self.counts.matrices_with_inputs += 0 if inputs is None else len(run)
         return Fp8Matrix(values=values, scale=BlockScale.join(scales), inputs=inputs).to(
             self.device
         )

@@ -19,6 +19,7 @@ import torch
 from services.worker.batch import Batch
 from services.worker.checkpoint.dialects import choose_dialect
 from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.checkpoint.weight_counts import WeightCounts
 from services.worker.checkpoint.weights import Weights
 from services.worker.kernels import Backend, Kernels, KVCache, choose_kernels
 from services.worker.layers.parts import Parts
@@ -168,13 +169,26 @@ def load_model(
         quantise=fp8_weights,
     )
     decoder = build_decoder(architecture, config, kernels=kernels, weights=weights, group=group)
-    if fp8_kv_cache and weights.num_without_kv_scales:
-        log.warning(
-            "the checkpoint has no scales for some keys and values in FP8: 1.0 is used",
-            layers=weights.num_without_kv_scales,
-        )
+    _warn_of_idle_choices(weights.counts, fp8_weights, fp8_activations, fp8_kv_cache)
     kv_dtype = torch.float8_e4m3fn if fp8_kv_cache else kernels.dtype
     return PagedModel(config, kernels, decoder, kv_dtype)
+
+
+def _warn_of_idle_choices(
+    counts: WeightCounts, fp8_weights: bool, fp8_activations: bool, fp8_kv_cache: bool
+) -> None:
+    """Says which choices do nothing for this checkpoint; its answer is right all the same."""
+    if fp8_weights and not counts.matrices_rounded:
+        log.warning("quantization to FP8 changes nothing: no matrix of the layers is in 16 bits")
+    if fp8_activations and not counts.matrices_with_inputs:
+        log.warning(
+            "activations in FP8 change nothing: no matrix declares how its inputs are rounded"
+        )
+    if fp8_kv_cache and counts.without_kv_scales:
+        log.warning(
+            "the checkpoint has no scales for some keys and values in FP8: 1.0 is used",
+            layers=len(counts.without_kv_scales),
+        )
 
 
 def _default_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
