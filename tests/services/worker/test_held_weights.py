@@ -13,6 +13,7 @@ import torch
 from services.worker.cpu_library.choice import find_library
 from services.worker.held_weights import HeldForm, NumericChoices, held_on_cpu, held_tensors
 from services.worker.kernels import Backend
+from services.worker.kernels.cpu.large_pages import LargePages
 from services.worker.layers.rotary import RotaryTable
 from services.worker.memory_plan import rank_weight_bytes
 from services.worker.models import load_model, read_config
@@ -24,8 +25,10 @@ BACKENDS: list[Backend] = ["auto", "reference"]
 
 
 def tensors_under(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
-    """Every tensor that an object of ours reaches, once; tables of angles are no weights."""
-    if id(value) in seen or isinstance(value, type | RotaryTable):
+    """Every tensor that an object of ours reaches, once; tables of angles and memory that nobody
+    has written to are no weights.
+    """
+    if id(value) in seen or isinstance(value, type | RotaryTable | LargePages):
         return
     seen.add(id(value))
     if isinstance(value, torch.Tensor):
@@ -42,15 +45,16 @@ def tensors_under(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
 
 
 def bytes_held(model: Any) -> int:
-    """A tensor that is laid out for oneDNN has no address; no other shares it."""
-    held: dict[object, int] = {}
-    for tensor in tensors_under(model, set()):
-        if tensor.layout is torch.strided:
-            storage = tensor.untyped_storage()
-            held[storage.data_ptr()] = storage.nbytes()
-        else:
-            held[id(tensor)] = tensor.numel() * tensor.element_size()
-    return sum(held.values())
+    """Tensors may share memory; one that is laid out for oneDNN has no address, and shares none."""
+    total, end = 0, 0
+    tensors = list(tensors_under(model, set()))
+    placed = [tensor for tensor in tensors if tensor.layout is torch.strided]
+    for tensor in sorted(placed, key=lambda tensor: tensor.data_ptr()):
+        start = max(end, tensor.data_ptr())
+        end = max(end, tensor.data_ptr() + tensor.nbytes)
+        total += end - start
+    others = [tensor for tensor in tensors if tensor.layout is not torch.strided]
+    return total + sum(tensor.numel() * tensor.element_size() for tensor in others)
 
 
 def bytes_planned(folder: Path, choices: NumericChoices) -> int:
