@@ -58,10 +58,12 @@ class Runner:
         if not draws:
             return []
         logits = self._model.logits(hidden)
+        argmax = self._model.argmax(logits)
         if len(draws) > len(hidden):  # several outputs draw from one row
             counts = [len(chunk.draws) for chunk in plan.chunks if chunk.draws]
-            logits = logits.repeat_interleave(torch.tensor(counts, device=logits.device), dim=0)
-        return draw_tokens(logits, draws)
+            times = torch.tensor(counts, device=logits.device)
+            logits, argmax = (each.repeat_interleave(times, dim=0) for each in (logits, argmax))
+        return draw_tokens(logits, draws, argmax.tolist())
 
     def _score(self, plan: StepPlan, hidden: torch.Tensor) -> Iterator[TokenLogprob | None]:
         """The log probability of each scored token; hidden [scored tokens, hidden]."""
@@ -77,9 +79,9 @@ class Runner:
             yield from token_logprobs(self._model.logits(hidden[tile]), token_ids, nums_top)
 
 
-def draw_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[Drawn]:
-    """What each draw gives on its row of logits [L, vocabulary] float32."""
-    token_ids = sample(logits, draws)
+def draw_tokens(logits: torch.Tensor, draws: Sequence[Draw], argmax: Sequence[int]) -> list[Drawn]:
+    """What each draw gives on its row of logits [L, vocabulary] float32; argmax as for `sample`."""
+    token_ids = sample(logits, draws, argmax)
     wanted = [
         (row, token_id, draw.num_top_logprobs)
         for row, (token_id, draw) in enumerate(zip(token_ids, draws, strict=True))

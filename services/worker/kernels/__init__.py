@@ -89,6 +89,11 @@ class Kernels(Protocol):
     def logits(self, x: torch.Tensor, head: PackedLinear) -> torch.Tensor:
         """x [T, in] times the matrix: [T, vocabulary] float32, rounded to dtype or not at all."""
 
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """Of each row of logits [L, vocabulary] float32 the lowest id of the largest, [L] int64; -1
+        where one of them is not finite.
+        """
+
     def zeros(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """Memory that every step reads; its pages may be given out when they are first written."""
 

@@ -73,8 +73,13 @@ class Model(Protocol):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The logits of any rows of hidden states: [rows, vocabulary] float32, each as if alone."""
 
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """Of each row of logits the lowest id of the largest, [rows] int64; -1 where one of them is
+        not finite.
+        """
+
     def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
-        """Both in one: the logits of batch.logit_rows, [L, vocabulary] float32."""
+        """A step and its logits: those of batch.logit_rows, [L, vocabulary] float32."""
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -91,5 +91,9 @@ class PagedModel:
         padding = (0, 0, 0, self._kernels.padded_rows(num_rows) - num_rows)
         return self._decoder.lm_head(F.pad(hidden, padding))[:num_rows]
 
+    @torch.inference_mode()
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        return self._kernels.argmax(logits)
+
     def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
         return self.logits(self.hidden_states(batch, kv_cache))

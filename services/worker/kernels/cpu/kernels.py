@@ -68,6 +68,12 @@ class CpuKernels:
     def logits(self, x: torch.Tensor, head: PackedMatrix) -> torch.Tensor:
         return self._multiply(x, head, torch.float32)
 
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.contiguous()
+        ids = torch.empty(logits.shape[0], dtype=torch.int64)
+        self._library.argmax(self._team, logits.data_ptr(), *logits.shape, ids.data_ptr())
+        return ids
+
     def embedding(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, table).float()
 

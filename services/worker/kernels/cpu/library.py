@@ -110,6 +110,7 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "rms_norm": (None, (_P, _P, _P, c_float, _I, _I, _P)),
     "rotary": (None, (_P, _P, _K, _I, _P, _P, _I, _I, _I, _P)),
     "silu_mul": (None, (_P, _P, _I, _I, _P)),
+    "argmax": (None, (_P, _P, _I, _I, _P)),
     "write_kv": (None, (_P, _CACHE, _ROWS, _P, _I, _P, _I)),
     "most_tiles": (_I, (_ROWS,)),
     "attention_scratch": (_I, (_CACHE, _ROWS, _I)),

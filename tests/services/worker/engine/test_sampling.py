@@ -9,17 +9,12 @@ from array import array
 import pytest
 import torch
 
+from services.worker.engine import sampling
 from services.worker.engine.request import LogitRules, Sampling, token_array
-from services.worker.engine.sampling import (
-    cut,
-    find_cut,
-    probabilities,
-    rising,
-    sample,
-    uniform_of,
-)
+from services.worker.engine.sampling import cut, find_cut, probabilities, rising, uniform_of
 from services.worker.engine.step_plan import Draw, History
 from services.worker.engine.step_result import NotDrawn
+from services.worker.kernels.reference import ReferenceKernels
 from tests.services.worker.engine import sampling_oracle
 
 _CPU = torch.device("cpu")
@@ -40,6 +35,11 @@ _MASKS = LogitRules(
 
 def _draws(sampling: Sampling, count: int) -> list[Draw]:
     return [Draw(sampling=sampling, position=position) for position in range(count)]
+
+
+def sample(logits: torch.Tensor, draws: list[Draw]) -> list[int | NotDrawn]:
+    argmax = ReferenceKernels(logits.device, torch.float32).argmax(logits)
+    return sampling.sample(logits, draws, argmax.tolist())
 
 
 def _logits(*shape: int, seed: int = 0, spread: float = 3.0) -> torch.Tensor:

@@ -21,6 +21,7 @@ from services.worker.engine.engine import Engine, EngineConfig
 from services.worker.engine.request import Sampling, Submission
 from services.worker.engine.step_output import Finish, OutputItem
 from services.worker.engine.step_result import TokenLogprob
+from services.worker.kernels.reference import ReferenceKernels
 from services.worker.models import KVCache, Model
 
 VOCABULARY_SIZE = 50
@@ -88,6 +89,9 @@ class ToyModel:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         self.num_rows_of_logits.append(len(hidden))
         return hidden
+
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        return ReferenceKernels(logits.device, torch.float32).argmax(logits)
 
     def logits_after(self, context: Sequence[int]) -> torch.Tensor:
         if self.poison in context:

@@ -1,4 +1,5 @@
 // The C interface: plain pointers and numbers, called through ctypes.
+#include "argmax.h"
 #include "attention.h"
 #include "elementwise.h"
 #include "layer.h"
@@ -64,6 +65,10 @@ void octavo_rotary(Team* team, const void* x, int32_t x_is_f32, int64_t x_stride
 
 void octavo_silu_mul(Team* team, const Bf16* gate_up, int64_t num_rows, int64_t width, Bf16* out) {
   on(team, [&](int thread, int size) { silu_mul(gate_up, num_rows, width, out, thread, size); });
+}
+
+void octavo_argmax(Team* team, const float* logits, int64_t num_rows, int64_t width, int64_t* ids) {
+  on(team, [&](int thread, int size) { argmax(logits, num_rows, width, ids, thread, size); });
 }
 
 void octavo_write_kv(Team* team, const Cache* cache, const Rows* rows, const float* keys,

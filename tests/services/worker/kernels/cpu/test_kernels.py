@@ -136,3 +136,18 @@ def test_a_nan_stays_with_its_query(kernels: CpuKernels) -> None:
     assert dirty[7, 16:32].isnan().all()
     dirty[7, 16:32] = clean[7, 16:32]
     assert torch.equal(dirty, clean)
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 17, 1000, 1024, 1025, 5000])
+def test_argmax(kernels: CpuKernels, width: int) -> None:
+    logits = randn(5, width).round(decimals=1) - 10  # often the largest several times; all below 0
+    assert torch.equal(kernels.argmax(logits), REFERENCE.argmax(logits))
+    for spoiled in (float("nan"), float("inf"), float("-inf")):
+        logits[3, width // 2] = spoiled
+        assert torch.equal(kernels.argmax(logits), REFERENCE.argmax(logits))
+
+
+def test_argmax_of_numbers_whose_sum_overflows(kernels: CpuKernels) -> None:
+    logits = torch.full((2, 40), 3e38)
+    logits[0, 39] = logits[1, 20] = 3.2e38
+    assert kernels.argmax(logits).tolist() == [39, 20]
