@@ -6,6 +6,7 @@
 #   make check    formats, lint, types, imports, protos
 #   make stubs    octavo/v1 from protos/
 #   make bench    the running product under load     (ARGS=--quick; BENCH="decode waiting" for others)
+#   make peers    llama.cpp, for `python -m benchmarks.peers.llama_cpp`
 #   make gpu      tests and figures where there is a GPU, without network  (PART="tests engine")
 #   make gpu-wheels   the wheels that `make gpu` needs there, into .wheels; run it where there is one
 #
@@ -26,7 +27,7 @@ PROTOS := $(wildcard protos/octavo/v1/*.proto)
 READY := $(VENV)/octavo-ready
 KERNELS := $(VENV)/kernels-ready
 
-.PHONY: help setup serve test check stubs bench gpu gpu-wheels model FORCE
+.PHONY: help setup serve test check stubs bench peers gpu gpu-wheels model FORCE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -78,6 +79,16 @@ BENCH ?= serving
 bench: model
 	@model=$$($(PYTHON) -m services.worker.tools.prepare --quiet); set -e; \
 	for name in $(BENCH); do $(PYTHON) -m benchmarks.$$name --model "$$model" $(ARGS); done
+
+# ---- other engines, for benchmarks/peers: an environment of their own, compiled for this machine
+
+PEERS := .venv-peers
+
+peers:
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@CMAKE_ARGS="-DGGML_NATIVE=ON" $(PEERS)/bin/pip install --quiet --disable-pip-version-check \
+	    --no-binary=llama-cpp-python --requirement=benchmarks/peers/requirements.txt
+	@echo "peers: ready in $(PEERS)"
 
 # ---- on a machine with a GPU and without network: benchmarks/gpu/__init__.py says what happens
 

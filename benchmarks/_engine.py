@@ -18,18 +18,25 @@ from services.worker.models import Model, load_model
 from services.worker.rank.loading import choose_device
 
 
-def build_engine(folder: Path, device: str, threads: int) -> Engine:
+def build_engine(
+    folder: Path,
+    device: str,
+    threads: int,
+    kv_cache_memory_bytes: int = DEFAULT_MAX_KV_CACHE_BYTES,
+) -> Engine:
     """As a rank builds it."""
     keep_freed_memory()
     settings = WorkerSettings(model=folder)
     model = load_model(folder, device=choose_device(device), dtype=None, num_threads=threads)
-    return Engine(model=model, config=_engine_config(settings, model))
+    return Engine(model=model, config=_engine_config(settings, model, kv_cache_memory_bytes))
 
 
-def _engine_config(settings: WorkerSettings, model: Model) -> EngineConfig:
+def _engine_config(
+    settings: WorkerSettings, model: Model, kv_cache_memory_bytes: int
+) -> EngineConfig:
     return EngineConfig(
         num_blocks=count_kv_blocks(
-            kv_cache_memory_bytes=DEFAULT_MAX_KV_CACHE_BYTES,
+            kv_cache_memory_bytes=kv_cache_memory_bytes,
             bytes_per_block=model.kv_bytes_per_block(settings.block_tokens),
             block_tokens=settings.block_tokens,
             max_running=settings.max_running,

@@ -1,0 +1,1 @@
+"""Other engines, each measured beside ours in one run."""
