@@ -16,6 +16,7 @@ from octavo.errors import FailedPreconditionError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+PICKLE = "is a pickle, which may run code, and is never read"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -40,8 +41,13 @@ def read_stored_tensors(folder: Path) -> list[StoredTensor]:
 
 def refused_pickle(folder: Path) -> str | None:
     """What to say of pytorch_model.bin and its like, where the folder holds some."""
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
-    return f"{pickles[0]} is a pickle, which may run code, and is never read" if pickles else None
+    pickles = sorted(path.name for path in folder.iterdir() if is_pickle(path.name))
+    return f"{pickles[0]} {PICKLE}" if pickles else None
+
+
+def is_pickle(name: str) -> bool:
+    """By the name of the file."""
+    return name.endswith(_PICKLES)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from services.worker.checkpoint.safetensors_header import (
     file_error,
     tensor_error,
 )
-from services.worker.stored_tensors import INDEX, SINGLE, refused_pickle
+from services.worker.stored_tensors import INDEX, PICKLE, SINGLE, is_pickle, refused_pickle
 
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
@@ -50,23 +50,33 @@ def _read_index(path: Path) -> dict[str, list[str]]:
         items = list(weight_map.items())
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         raise file_error(path.name, "is not JSON with a weight_map object") from None
+    except OSError as error:
+        raise file_error(path.name, f"cannot be read: {error.strerror}") from None
     files: dict[str, list[str]] = {}
     for name, file in items:
         if not _is_plain_safetensors_name(file):
-            raise tensor_error(
-                path.name, name, f"is in {file!r:.100}; it must be a .safetensors file beside it"
-            )
+            wanted = "it must be a .safetensors file beside it"
+            if isinstance(file, str) and is_pickle(file):
+                wanted = f"that {PICKLE}"
+            raise tensor_error(path.name, name, f"is in {file!r:.100}; {wanted}")
         files.setdefault(file, []).append(name)
     if not files:
         raise file_error(path.name, "names no tensor")
     for file in files:
-        if not (path.parent / file).is_file():
-            raise NotFoundError(
-                f"{path.name}: {file} does not exist.",
-                reason="CHECKPOINT_FILE_MISSING",
-                metadata={"file": file},
-            )
+        _check_is_file(path, file)
     return files
+
+
+def _check_is_file(index: Path, file: str) -> None:
+    path = index.parent / file
+    if not path.exists():
+        raise NotFoundError(
+            f"{index.name}: {file} does not exist.",
+            reason="CHECKPOINT_FILE_MISSING",
+            metadata={"file": file},
+        )
+    if not path.is_file():  # a pipe would be waited for
+        raise file_error(index.name, f"names {file}, which is no file")
 
 
 def _check_all_named(folder: Path, named: Mapping[str, object]) -> None:

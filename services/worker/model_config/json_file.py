@@ -27,7 +27,9 @@ class JsonFile:
     @classmethod
     def read(cls, path: Path) -> JsonFile:
         """Raises NotFoundError without the file, InvalidArgumentError where it is no object."""
-        if not path.is_file():
+        if path.exists() and not path.is_file():  # a pipe would be read for ever
+            raise checkpoint_error(path.name, "is no file")
+        if not path.exists():
             raise NotFoundError(
                 f"{path} does not exist; a model folder holds {path.name}.",
                 reason="CHECKPOINT_FILE_MISSING",
@@ -39,6 +41,8 @@ class JsonFile:
             values = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise checkpoint_error(path.name, f"is not JSON: {error}") from None
+        except OSError as error:
+            raise checkpoint_error(path.name, f"cannot be read: {error.strerror}") from None
         if not isinstance(values, dict):
             raise checkpoint_error(path.name, "is not a JSON object")
         return cls(path.name, values)
