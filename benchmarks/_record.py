@@ -16,7 +16,9 @@ from typing import Any
 
 def record(benchmark: str, model: Path, output: Path | None, **values: Any) -> None:
     """Prints the result as one line of JSON, the last, and writes it to `output` where given."""
-    arguments = shlex.join(sys.argv[1:]).replace(str(model), model.name)
+    # Folders of this machine say nothing elsewhere.
+    named = (Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:])
+    arguments = shlex.join(named).replace(str(model), model.name)
     result = {
         "benchmark": benchmark,
         "device": f"{_processor()}, {os.cpu_count()} cores",

@@ -1,15 +1,18 @@
 """How fast weights are loaded, against reading the same files and nothing else, in one run.
 
-    python -m benchmarks.loading [--folder FOLDER] [--layers 8] [--output FILE.json]
+    python -m benchmarks.loading [--folder FOLDER] [--layers 8] [--model MODEL] [--output FILE.json]
 
-Regime: a random FP8 checkpoint with the layers of a 7B model, made on the spot. Two things take
-turns: plain reading of the files from the first to the last byte into one buffer; and the loader,
-for a backend that keeps FP8 as it is stored (every code is looked at for NaN, every scale is
-checked, matrices of one input lie on top of each other). What a backend makes of them is not
-counted. Before each turn the kernel is told to forget the files, so that both read from the disk;
-figures with the files in memory come beside them. A figure is the median of the turns; those
-in which other processes took too much of the machine are left out where quiet ones remain. The
-last line is JSON.
+Regime: a random FP8 checkpoint with the layers of a 7B model, made on the spot. Ways take turns:
+plain reading of the files from the first to the last byte into one buffer, which stays in the CPU's
+cache; the same into new memory, where weights must stay; and the loader, for a backend that keeps
+FP8 as it is stored (every code is looked at for NaN, every scale is checked, matrices of one input
+lie on top of each other). What a backend makes of them is not counted. With --model, the same for
+that checkpoint, and all that a rank does until it can answer: packing for this machine's kernels,
+too.
+
+Before each turn the kernel is told to forget the files, so that all read from the disk; figures
+with the files in memory come beside them. A figure is the median of the turns; those in which other
+processes took too much of the machine are left out where quiet ones remain. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,11 +34,12 @@ from safetensors.torch import save_file
 from benchmarks._machine import measured, wait_until_quiet
 from benchmarks._record import record
 from services.worker.checkpoint.dialects import choose_dialect
+from services.worker.checkpoint.part_reader import empty_matrix
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
 from services.worker.kernels.reference import ReferenceKernels
 from services.worker.model_config import ModelFiles
-from services.worker.models import build_decoder, find_model
+from services.worker.models import build_decoder, find_model, load_model
 
 CPU = torch.device("cpu")
 BUFFER_BYTES = 4 * 2**20
@@ -101,6 +105,18 @@ def read_plainly(folder: Path) -> None:
                 pass
 
 
+def read_into_new_memory(folder: Path) -> None:
+    """Every file into memory of its own, held as weights are."""
+    held = []
+    for path in sorted(folder.glob("*.safetensors")):
+        content = empty_matrix((1, path.stat().st_size), torch.uint8).numpy().data.cast("B")
+        held.append(content)
+        with path.open("rb", buffering=0) as file:
+            done = 0
+            while count := file.readinto(content[done : done + BUFFER_BYTES]):
+                done += count
+
+
 def load_as_stored(folder: Path) -> None:
     """All that a rank does but for packing."""
     architecture, config = find_model(ModelFiles.read(folder))
@@ -115,6 +131,11 @@ def load_as_stored(folder: Path) -> None:
     build_decoder(architecture, config, kernels=kernels, weights=weights)
 
 
+def load_rank(folder: Path) -> None:
+    """All that a rank does, with the kernels of this machine."""
+    load_model(folder, device=CPU, dtype=None, num_threads=torch.get_num_threads())
+
+
 def forget(folder: Path) -> None:
     """Asks the kernel to drop the files' pages."""
     for path in folder.glob("*.safetensors"):
@@ -123,31 +144,53 @@ def forget(folder: Path) -> None:
         os.close(file)
 
 
-WAYS: dict[str, Callable[[Path], None]] = {
+Way = Callable[[Path], None]
+WAYS: dict[str, Way] = {
     "plain_reading": read_plainly,
+    "plain_reading_into_new_memory": read_into_new_memory,
     "loader": load_as_stored,
 }
 
 
-def measure(folder: Path, arguments: argparse.Namespace, *, cold: bool) -> dict[str, float]:
-    """MB/s of each way, the median of its turns, and their ratio."""
+def measure_both(
+    folder: Path, ways: Mapping[str, Way], arguments: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """From the disk and from memory; printed as they come."""
+    figures = {}
+    for name in ("from_disk", "from_memory"):
+        values = measure(folder, ways, arguments, cold=name == "from_disk")
+        print(name, " ".join(f"{key} {value}" for key, value in values.items()), flush=True)
+        figures[name] = values
+    return figures
+
+
+def measure(
+    folder: Path, ways: Mapping[str, Way], arguments: argparse.Namespace, *, cold: bool
+) -> dict[str, float]:
+    """MB/s of each way, the median of its turns; those of the loader against plain reading."""
     us, turns = {"us": [psutil.Process()]}, []
     for _ in range(arguments.turns):
         wait_until_quiet(us, limit=arguments.others_limit, patience_s=arguments.patience_s)
         with measured(us) as usage:
-            taken = [_seconds(way, folder, cold=cold) for way in WAYS.values()]
+            taken = [_seconds(way, folder, cold=cold) for way in ways.values()]
         turns.append((usage.others_share, taken))
     quiet = [taken for share, taken in turns if share <= arguments.others_limit]
     kept = quiet or [taken for _, taken in turns]
-    total_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    plain, loader = (total_bytes / 1e6 / median(each) for each in zip(*kept, strict=True))
+    num_bytes = _stored_bytes(folder)
+    seconds = dict(zip(ways, map(median, zip(*kept, strict=True)), strict=True))
     return {
         "turns": len(turns),
         "quiet_turns": len(quiet),
-        "plain_reading_mb_per_s": round(plain, 1),
-        "loader_mb_per_s": round(loader, 1),
-        "ratio": round(loader / plain, 3),
+        **{f"{way}_mb_per_s": round(num_bytes / 1e6 / taken, 1) for way, taken in seconds.items()},
+        "ratio": round(seconds["plain_reading"] / seconds["loader"], 3),
+        "ratio_to_new_memory": round(
+            seconds["plain_reading_into_new_memory"] / seconds["loader"], 3
+        ),
     }
+
+
+def _stored_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def _seconds(way: Callable[[Path], None], folder: Path, *, cold: bool) -> float:
@@ -162,6 +205,7 @@ def main() -> None:
     """Runs the comparison and prints it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loading")
     parser.add_argument("--folder", type=Path, help="where the checkpoint is made; on a disk")
+    parser.add_argument("--model", type=Path, help="a checkpoint folder, measured too")
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--others-limit", type=float, default=0.15, help="share in a quiet turn")
@@ -170,23 +214,29 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    of_model: dict[str, Any] = {}
+    if arguments.model:
+        print(arguments.model.name)
+        ways = WAYS | {"whole_rank": load_rank}
+        figures = measure_both(arguments.model, ways, arguments)
+        of_model = {
+            "name": arguments.model.name,
+            "checkpoint_bytes": _stored_bytes(arguments.model),
+        }
+        of_model |= figures
     with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
         folder = Path(made)
         write_checkpoint(folder, arguments.layers)
-        figures = {
-            name: measure(folder, arguments, cold=name == "from_disk")
-            for name in ("from_disk", "from_memory")
-        }
-        total_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        for name, values in figures.items():
-            print(name, " ".join(f"{key} {value}" for key, value in values.items()), flush=True)
+        name = f"random-{arguments.layers}-layers"
+        print(name)
         record(
             "loading",
-            Path(f"random-{arguments.layers}-layers"),
+            Path(name),
             arguments.output,
             threads=arguments.threads,
-            checkpoint_bytes=total_bytes,
-            **figures,
+            checkpoint_bytes=_stored_bytes(folder),
+            **measure_both(folder, WAYS, arguments),
+            **({"given_model": of_model} if of_model else {}),
         )
 
 

@@ -20,10 +20,36 @@ from services.worker.checkpoint.safetensors_header import (
     tensor_error,
 )
 from services.worker.checkpoint.shards import find_shards
-from services.worker.stored_tensors import INDEX
+from services.worker.stored_tensors import INDEX, SINGLE
 
 # Written by old versions of AutoFP8: the index has the first name, the file the second.
 _RENAMED = (".act_scale", ".input_scale")
+
+
+class OpenTensor:
+    """A tensor whose file is open; several threads may read it at once."""
+
+    def __init__(self, file: int, info: TensorInfo) -> None:
+        self._file, self.info = file, info
+
+    def read(self, out: torch.Tensor) -> None:
+        """All of it into `out`, contiguous, of the stored dtype."""
+        _fill(self._file, self.info, out, self.info.start)
+
+    def read_part(self, rows: range, columns: range, out: torch.Tensor) -> None:
+        """Reads a part of a matrix into `out` [rows, columns], contiguous, of the stored dtype.
+
+        Reads no byte beside it: a rank's part of a matrix is not the whole.
+        """
+        info = self.info
+        assert out.shape == (len(rows), len(columns)) and out.dtype == info.dtype
+        itemsize, width = info.dtype.itemsize, info.shape[1]
+        if len(columns) == width:
+            _fill(self._file, info, out, info.start + rows.start * width * itemsize)
+            return
+        for row, target in zip(rows, out, strict=True):
+            start = (row * width + columns.start) * itemsize
+            _fill(self._file, info, target, info.start + start)
 
 
 class CheckpointReader:
@@ -33,7 +59,10 @@ class CheckpointReader:
         """Raises NotFoundError without safetensors, InvalidArgumentError for a broken file."""
         self.tensors: dict[str, TensorInfo] = {}
         self._folder = folder
-        for file, expected in find_shards(folder).items():
+        self._lists_all = INDEX if (folder / INDEX).is_file() else SINGLE
+        shards = find_shards(folder)
+        self.files = [folder / file for file in sorted(shards)]
+        for file, expected in shards.items():
             for info in read_header(folder / file):
                 self._add(info)
             for name in expected:
@@ -48,32 +77,34 @@ class CheckpointReader:
     def info(self, name: str) -> TensorInfo:
         """Raises InvalidArgumentError where the checkpoint lacks the tensor."""
         if name not in self.tensors:
-            raise tensor_error("the checkpoint", name, "is missing")
+            raise tensor_error(self._lists_all, name, "is missing")
         return self.tensors[name]
 
     def read(self, name: str) -> torch.Tensor:
         """The whole tensor, in the dtype it is stored in."""
         info = self.info(name)
         result = torch.empty(info.shape, dtype=info.dtype)
-        with self._opened(info) as file:
-            _fill(file, info, result, info.start)
+        with self.opened(name) as tensor:
+            tensor.read(result)
         return result
 
     def read_part(self, name: str, rows: range, columns: range, out: torch.Tensor) -> None:
-        """Reads a part of a matrix into `out` [rows, columns], contiguous, of the stored dtype.
+        """Reads a part of a matrix: see OpenTensor."""
+        with self.opened(name) as tensor:
+            tensor.read_part(rows, columns, out)
 
-        Reads no byte beside it: a rank's part of a matrix is not the whole.
-        """
+    @contextmanager
+    def opened(self, name: str) -> Iterator[OpenTensor]:
+        """For many reads of one tensor: the system reads ahead in a file that stays open."""
         info = self.info(name)
-        assert out.shape == (len(rows), len(columns)) and out.dtype == info.dtype
-        itemsize, width = info.dtype.itemsize, info.shape[1]
-        with self._opened(info) as file:
-            if len(columns) == width:
-                _fill(file, info, out, info.start + rows.start * width * itemsize)
-            else:
-                for row, target in zip(rows, out, strict=True):
-                    start = (row * width + columns.start) * itemsize
-                    _fill(file, info, target, info.start + start)
+        try:
+            file = os.open(self._folder / info.file, os.O_RDONLY)
+        except OSError as error:
+            raise file_error(info.file, f"cannot be opened: {error.strerror}") from None
+        try:
+            yield OpenTensor(file, info)
+        finally:
+            os.close(file)
 
     def pieces(self, name: str, rows: range, columns: range, most_bytes: int) -> Iterable[range]:
         """The rows of a part in pieces of about `most_bytes`, at least one row each."""
@@ -91,17 +122,6 @@ class CheckpointReader:
             raise tensor_error(info.file, info.name, f"is in {other} too")
         self.tensors[info.name] = info
 
-    @contextmanager
-    def _opened(self, info: TensorInfo) -> Iterator[int]:
-        try:
-            file = os.open(self._folder / info.file, os.O_RDONLY)
-        except OSError as error:
-            raise file_error(info.file, f"cannot be opened: {error.strerror}") from None
-        try:
-            yield file
-        finally:
-            os.close(file)
-
 
 def _fill(file: int, info: TensorInfo, out: torch.Tensor, start: int) -> None:
     """Reads as many bytes as `out` holds, from byte `start` of the file."""
@@ -117,4 +137,4 @@ def _fill(file: int, info: TensorInfo, out: torch.Tensor, start: int) -> None:
         done += count
 
 
-__all__ = ["CheckpointReader", "TensorInfo", "tensor_error"]
+__all__ = ["CheckpointReader", "OpenTensor", "TensorInfo", "tensor_error"]

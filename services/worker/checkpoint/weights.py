@@ -10,12 +10,14 @@ a scale or a bias that is left out gives wrong answers without an error.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import torch
 
 from services.worker.checkpoint.dialects import Dialect
+from services.worker.checkpoint.finite import refuse_not_finite
 from services.worker.checkpoint.kv_scales import find_kv_scales
 from services.worker.checkpoint.matrix_source import (
     UNQUANTISED,
@@ -23,8 +25,9 @@ from services.worker.checkpoint.matrix_source import (
     find_matrix,
     shape_error,
 )
-from services.worker.checkpoint.part_reader import PartReader, empty_matrix
+from services.worker.checkpoint.part_reader import PartReader, WantedPart, empty_matrix
 from services.worker.checkpoint.rank_part import RankPart, rank_part
+from services.worker.checkpoint.read_ahead import ReadAhead
 from services.worker.checkpoint.reader import CheckpointReader, TensorInfo, tensor_error
 from services.worker.checkpoint.weight_counts import WeightCounts
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix, InputScheme
@@ -61,6 +64,7 @@ class Weights:
         self._reader, self._dialect, self._quantise = reader, dialect, quantise
         self._placement, self._rank, self._size = placement, rank, size
         self._parts = PartReader(reader, self._count)
+        self._ahead: ReadAhead | None = None
         self._on_progress = on_progress
         self._unread = set(reader.tensors)
         self.counts = WeightCounts()
@@ -100,7 +104,9 @@ class Weights:
             bias = bias[part.start : part.stop]
         elif self.placement(name) == "row" and self._rank > 0:
             bias = torch.zeros_like(bias)
-        return bias.to(self.device, self.dtype)
+        converted = bias.to(self.dtype)
+        refuse_not_finite(self._reader.info(f"{name}.bias"), converted)
+        return converted.to(self.device)
 
     def vector(self, name: str, *, size: int) -> torch.Tensor:
         """A norm's weight, [size] float32: the same on every rank."""
@@ -111,7 +117,7 @@ class Weights:
         info = self._plain_info(f"{name}.weight", (rows, columns))
         whole = RankPart(rows=range(rows), columns=range(columns))
         table = empty_matrix(whole.shape, self.dtype)
-        self._parts.read_plain(info, whole, table)
+        self._parts.read([WantedPart(info=info, part=whole, out=table)])
         self._unread.discard(info.name)
         return table.to(self.device)
 
@@ -140,6 +146,19 @@ class Weights:
                 )
             self._unread.discard(name)
 
+    @contextmanager
+    def reading_all(self) -> Iterator[None]:
+        """While everything is read: files are read ahead, where this rank needs all of them."""
+        if self._size == 1:
+            self._ahead = ReadAhead(self._reader.files)
+            self._ahead.start()
+        try:
+            yield
+        finally:
+            if self._ahead is not None:
+                self._ahead.close()
+            self._parts.close()
+
     def finish(self) -> None:
         """Raises where the checkpoint holds a tensor that nothing read."""
         for name in sorted(self._unread):
@@ -167,12 +186,19 @@ class Weights:
         dtype = torch.float8_e4m3fn if is_fp8 or quantise else self.dtype
         values = empty_matrix((num_rows, columns), dtype)
         targets = torch.split(values, [part.shape[0] for _, part in run])
-        if not is_fp8 and not quantise:
-            for (source, part), target in zip(run, targets, strict=True):
-                self._parts.read_plain(source.weight, part, target)
+        wanted = [
+            WantedPart(info=source.weight, part=part, out=target)
+            for (source, part), target in zip(run, targets, strict=True)
+        ]
+        if quantise and not is_fp8:
+            scales = [self._parts.read_quantised(each) for each in wanted]
+        else:
+            self._parts.read(wanted)
+            scales = [
+                source.scale.part(part.rows, part.columns) for source, part in run if source.scale
+            ]
+        if not scales:
             return values.to(self.device)
-        fill = self._parts.read_fp8 if is_fp8 else self._parts.read_quantised
-        scales = [fill(*each, target) for each, target in zip(run, targets, strict=True)]
         inputs = run[0][0].inputs if is_fp8 else InputScheme()
         self.counts.matrices_rounded += 0 if is_fp8 else len(run)
         self.counts.matrices_with_inputs += 0 if inputs is None else len(run)
@@ -189,9 +215,11 @@ class Weights:
         return info
 
     def _read_plain(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        self._plain_info(name, shape)
+        info = self._plain_info(name, shape)
         self._done(name)
-        return self._reader.read(name)
+        values = self._reader.read(name)
+        refuse_not_finite(info, values)
+        return values
 
     def _done(self, name: str) -> None:
         self._unread.discard(name)
@@ -199,4 +227,6 @@ class Weights:
 
     def _count(self, num_bytes: int) -> None:
         self._num_bytes += num_bytes
+        if self._ahead is not None:
+            self._ahead.advance(num_bytes)
         self._on_progress(self._num_bytes, self._reader.total_bytes)

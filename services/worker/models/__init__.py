@@ -109,9 +109,9 @@ def build_decoder(
     fit, or where the checkpoint holds more.
     """
     parts = Parts(config=config, kernels=kernels, weights=weights, group=group or Group())
-    with torch.inference_mode():
+    with torch.inference_mode(), weights.reading_all():
         decoder = architecture.Decoder(parts)
-    weights.finish()
+        weights.finish()
     return decoder
 
 

@@ -47,13 +47,29 @@ def test_every_dtype_is_read_as_written(tmp_path: Path) -> None:
 
 def test_a_tensor_that_is_not_there_is_named(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(InvalidArgumentError, match="tensor 'b' is missing"):
+    with pytest.raises(InvalidArgumentError, match=r"^model\.safetensors: tensor 'b' is missing"):
+        CheckpointReader(tmp_path).read("b")
+    index = {"weight_map": {"a": "model.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidArgumentError, match=r"^model\.safetensors\.index\.json: tensor 'b'"):
         CheckpointReader(tmp_path).read("b")
 
 
 def test_pickles_are_never_read(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(NotFoundError, match=r"pytorch_model\.bin is a pickle"):
+        CheckpointReader(tmp_path)
+    index = {"weight_map": {"a": "pytorch_model.bin"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidArgumentError, match=r"'pytorch_model\.bin'; that is a pickle"):
+        CheckpointReader(tmp_path)
+
+
+def test_a_shard_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    index = {"weight_map": {"a": "a.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InvalidArgumentError, match=r"names a\.safetensors, which is no file"):
         CheckpointReader(tmp_path)
 
 
@@ -112,7 +128,7 @@ def write_index(folder: Path, weight_map: object) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "a\\b.safetensors", "x.bin", 7],
+    ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "a\\b.safetensors", "x.txt", 7],
 )
 def test_an_index_may_not_lead_out_of_the_folder(tmp_path: Path, file: object) -> None:
     write_index(tmp_path, {"a": file})

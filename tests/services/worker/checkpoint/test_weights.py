@@ -78,6 +78,31 @@ def test_a_wrong_bias_is_named(tmp_path: Path, tensor: torch.Tensor, reason: str
     assert reason in caught.value.message
 
 
+@pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "name",
+    ["model.embed_tokens.weight", "model.norm.weight", f"{Q_PROJ}.weight", f"{Q_PROJ}.bias"],
+)
+def test_what_is_not_finite_is_named(tmp_path: Path, name: str, value: float) -> None:
+    tensors = tiny_llama.tensors(tiny_llama.CONFIG) | BIASES
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[-3] = value
+    with pytest.raises(InvalidArgumentError) as caught:
+        load(tmp_path, tensors, attention_bias=True)
+    assert caught.value.message == (
+        f"model.safetensors: tensor '{name}' holds a value that is not finite."
+    )
+
+
+def test_what_the_activations_type_cannot_hold_is_named(tmp_path: Path) -> None:
+    folder = tiny_llama.write(tmp_path, torch_dtype="float32")
+    large = {"model.embed_tokens.weight": torch.full((96, 48), 70_000.0)}
+    save_file(tiny_llama.tensors(tiny_llama.CONFIG) | large, folder / "model.safetensors")
+    load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
+    with pytest.raises(InvalidArgumentError, match=r"embed_tokens.* is too large for float16"):
+        load_model(folder, device=torch.device("cpu"), dtype=torch.float16)
+
+
 def test_ranks_share_the_outputs_of_a_bias_or_the_first_has_it(tmp_path: Path) -> None:
     bias = torch.arange(96).float()
     names = [f"model.layers.0.self_attn.{part}_proj" for part in "qo"]
