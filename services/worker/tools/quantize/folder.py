@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ _COPIED = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 _TERMS = ("license", "notice", "use_policy")
 # Written anew, or true of the source alone.
 _LEFT_OUT = ("config.json", "hf_quant_config.json", INDEX, STAMP_NAME)
+
+_STAGED = ("built", "scratch")  # what a Staging's folder holds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +51,16 @@ def check_destination(source: Path, destination: Path, *, overwrite: bool) -> No
 def staged(destination: Path) -> Iterator[Staging]:
     """Moves what was built to `destination` at the end, unless the work failed.
 
-    Raises FailedPreconditionError for what the disk refuses.
+    What a killed run left beside `destination` goes first. Raises AlreadyExistsError while another
+    run writes to it, FailedPreconditionError for what the disk refuses.
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".quantizing-", dir=destination.parent) as folder:
-            staging = Staging(built=Path(folder, "built"), scratch=Path(folder, "scratch"))
-            staging.built.mkdir()
-            staging.scratch.mkdir()
+        with _owned(destination.with_name(f".quantizing-{destination.name}")) as folder:
+            built, scratch = (folder / name for name in _STAGED)
+            built.mkdir()
+            scratch.mkdir()
+            staging = Staging(built=built, scratch=scratch)
             yield staging
             if destination.exists():
                 destination.replace(staging.scratch / "replaced")
@@ -63,6 +68,32 @@ def staged(destination: Path) -> Iterator[Staging]:
     except OSError as error:
         what = f"{error.filename or destination}: {error.strerror or error}"
         raise FailedPreconditionError(f"{what}.", reason="NOT_WRITTEN") from error
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[Path]:
+    """Empty, and gone at the end; locked meanwhile. The kernel drops the lock with the process."""
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _exists(f"{folder} is being written by another run") from None
+        _clear(folder)
+        try:
+            yield folder
+        finally:
+            _clear(folder)
+            folder.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def _clear(folder: Path) -> None:
+    for name in _STAGED:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder / name)
 
 
 def write_documents(folder: Path, source: Path, config: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from services.worker.tools.quantize import quantized
 from services.worker.tools.quantize.__main__ import main
+from services.worker.tools.quantize.folder import staged
 
 NAME = "model.layers.0.mlp.up_proj.weight"
 
@@ -178,6 +179,24 @@ def test_an_interrupted_run_leaves_nothing(
     monkeypatch.setattr(quantized, "write_documents", interrupt)  # all tensors are written
     assert main([str(source), str(tmp_path / "deep" / "fp8"), "--inputs=dynamic"]) == 130
     assert not list((tmp_path / "deep").iterdir())
+
+
+def test_a_killed_run_is_cleared_away_by_the_next(source: Path, tmp_path: Path) -> None:
+    half_done = tmp_path / ".quantizing-fp8"
+    (half_done / "built").mkdir(parents=True)
+    (half_done / "built" / "model.safetensors").write_bytes(b"cut off")
+    assert main([str(source), str(tmp_path / "fp8"), "--inputs=dynamic"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["fp8"]
+
+
+def test_two_runs_do_not_write_the_same_folder(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with staged(tmp_path / "fp8") as other:
+        status, line = problem_of(capsys, source, tmp_path / "fp8")
+        assert status == 1 and "another run" in line
+        assert other.built.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["fp8"]
 
 
 def test_a_place_that_cannot_be_written(
