@@ -14,23 +14,10 @@ from typing import Literal
 
 import torch
 
+from services.worker.input_scheme import InputScheme
+
 E4M3_MAX = 448.0
 _PIECE_ELEMENTS = 2**20  # expanded at once: scratch memory stays small
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InputScheme:
-    """How the inputs [T, in] of a matrix become e4m3, in a worker that multiplies in FP8.
-
-    static_scale: the checkpoint's, for all inputs; what is past 448 times it saturates. None:
-    dynamic, the largest magnitude / 448 of each token over `group` channels (None: all of them).
-    """
-
-    static_scale: float | None = None
-    group: int | None = None
-
-    def __post_init__(self) -> None:
-        assert self.static_scale is None or self.group is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

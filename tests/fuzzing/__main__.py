@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="write the corpus to corpus.json")
     parser.add_argument("--output", type=Path, help="a file for the result, with the findings")
     arguments = parser.parse_args()
-    covered = Covered.start("services/worker/checkpoint")
+    covered = Covered.start("services/worker/checkpoint", "services/worker/stored_tensors")
     # Imported here because what runs at import counts as covered.
     from tests.fuzzing.campaign import Campaign
 

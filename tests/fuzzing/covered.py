@@ -15,9 +15,12 @@ class Covered:
     measurement: coverage.Coverage
 
     @classmethod
-    def start(cls, folder: str) -> Covered:
+    def start(cls, *folders: str) -> Covered:
         measurement = coverage.Coverage(
-            data_file=None, branch=True, config_file=False, include=[f"{folder}/*"]
+            data_file=None,
+            branch=True,
+            config_file=False,
+            include=[f"{folder}/*" for folder in folders],
         )
         measurement.start()
         return cls(measurement)

@@ -1,10 +1,4 @@
-"""The scales of keys and values in an FP8 cache, under all their names.
-
-<attention>.k_scale, .v_scale                      AutoFP8, compressed-tensors
-<attention>.kv_scale                               AutoFP8 before that: both
-<attention>.k_proj.k_scale, .v_proj.v_scale        ModelOpt
-<attention>.k_proj.output_scale, .v_proj.output_scale   compressed-tensors before that
-"""
+"""The scales of keys and values in an FP8 cache, under all their names (tensor_names.py)."""
 
 from __future__ import annotations
 
@@ -12,6 +6,7 @@ from dataclasses import dataclass
 
 from services.worker.checkpoint.matrix_source import read_one_scale
 from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.checkpoint.tensor_names import kv_scale_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +29,5 @@ def find_kv_scales(reader: CheckpointReader, attention: str) -> KVScales:
 
 
 def _stored_name(reader: CheckpointReader, attention: str, letter: str) -> str | None:
-    kinds = (
-        f"{letter}_scale",
-        f"{letter}_proj.{letter}_scale",
-        f"{letter}_proj.output_scale",
-        "kv_scale",
-    )
-    return next((n for n in (f"{attention}.{kind}" for kind in kinds) if n in reader.tensors), None)
+    names = kv_scale_names(attention, letter)
+    return next((name for name in names if name in reader.tensors), None)

@@ -16,12 +16,11 @@ import torch
 
 from services.worker.checkpoint.dialects import Dialect
 from services.worker.checkpoint.reader import CheckpointReader, TensorInfo, tensor_error
-from services.worker.fp8_matrix import BlockScale, InputScheme
+from services.worker.checkpoint.tensor_names import INPUT_SCALES, WEIGHT_SCALES
+from services.worker.fp8_matrix import BlockScale
+from services.worker.input_scheme import InputScheme
 
 UNQUANTISED = (torch.float32, torch.float16, torch.bfloat16)
-
-_WEIGHT_SCALES = ("weight_scale", "weight_scale_inv")
-_INPUT_SCALES = ("input_scale", "in_scale", "act_scale")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +47,7 @@ def find_matrix(
         return MatrixSource(weight=weight, scale=None, inputs=None, tensors=(weight.name,))
     _check_codes(weight, dialect)
     assert dialect is not None
-    scale_name = _first_stored(reader, name, _WEIGHT_SCALES) or f"{name}.weight_scale"
+    scale_name = _first_stored(reader, name, WEIGHT_SCALES) or f"{name}.weight_scale"
     inputs, input_name = _find_inputs(reader, dialect, name)
     return MatrixSource(
         weight=weight,
@@ -104,7 +103,7 @@ def _find_inputs(
     rule = dialect.input_rule(name)
     if rule.stored == "absent":
         return rule.otherwise, None
-    stored = _first_stored(reader, name, _INPUT_SCALES)
+    stored = _first_stored(reader, name, INPUT_SCALES)
     if stored is None and rule.stored == "optional":
         return rule.otherwise, None
     stored = stored or f"{name}.input_scale"

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import torch
 
-from services.worker.checkpoint.safetensors_header import (
-    TensorInfo,
+from services.worker.checkpoint.tensor_info import TensorInfo
+from services.worker.stored_tensors import (
+    INDEX,
+    SINGLE,
     file_error,
+    find_shards,
     read_header,
     tensor_error,
 )
-from services.worker.checkpoint.shards import find_shards
-from services.worker.stored_tensors import INDEX, SINGLE
 
 # Written by old versions of AutoFP8: the index has the first name, the file the second.
 _RENAMED = (".act_scale", ".input_scale")
@@ -63,8 +64,8 @@ class CheckpointReader:
         shards = find_shards(folder)
         self.files = [folder / file for file in sorted(shards)]
         for file, expected in shards.items():
-            for info in read_header(folder / file):
-                self._add(info)
+            for stored in read_header(folder / file):
+                self._add(TensorInfo.of(stored))
             for name in expected:
                 if not self._is_in(name, file) and not self._is_in(name.replace(*_RENAMED), file):
                     raise tensor_error(INDEX, name, f"is said to be in {file}, which lacks it")

@@ -30,7 +30,8 @@ from services.worker.checkpoint.rank_part import RankPart, rank_part
 from services.worker.checkpoint.read_ahead import ReadAhead
 from services.worker.checkpoint.reader import CheckpointReader, TensorInfo, tensor_error
 from services.worker.checkpoint.weight_counts import WeightCounts
-from services.worker.fp8_matrix import BlockScale, Fp8Matrix, InputScheme
+from services.worker.fp8_matrix import BlockScale, Fp8Matrix
+from services.worker.input_scheme import InputScheme
 from services.worker.placement import Placement
 
 Matrix: TypeAlias = torch.Tensor | Fp8Matrix

@@ -9,7 +9,7 @@ from octavo.fingerprint import TOKENIZER_FILES
 from services.worker.held_weights import NumericChoices, held_on_cpu
 from services.worker.memory_plan import GIB, rank_weight_bytes
 from services.worker.model_config import ModelConfig, ModelFiles, read_model_type
-from services.worker.stored_tensors import read_stored_tensors, refused_pickle
+from services.worker.stored_tensors import find_shards, read_stored_tensors, refused_pickle
 
 DEFAULT_MAX_KV_CACHE_BYTES = GIB
 
@@ -54,12 +54,13 @@ def weight_bytes(folder: Path, choices: NumericChoices) -> int:
     """Bytes of the weights once loaded on this machine's CPU.
 
     Raises OctavoError, naming file, key and value, for a config.json that is not served, and for
-    a file of weights that is malformed.
+    files of weights that are missing or malformed.
     """
     files = ModelFiles.read(folder)
     read_model_type(files.config)
     config = ModelConfig.of(files)
     form = held_on_cpu(config, choices)
+    find_shards(folder)  # raises where one is missing
     return rank_weight_bytes(config, read_stored_tensors(folder), num_devices=1, form=form)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from services.worker.fp8_matrix import E4M3_MAX, InputScheme, to_e4m3
+from services.worker.fp8_matrix import E4M3_MAX, to_e4m3
+from services.worker.input_scheme import InputScheme
 
 _SMALLEST_SCALE = 1e-30  # for a row of zeros, which a step's padding is
 

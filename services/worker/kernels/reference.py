@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from services.worker.batch import Batch
-from services.worker.fp8_matrix import Fp8Matrix, InputScheme
+from services.worker.fp8_matrix import Fp8Matrix
+from services.worker.input_scheme import InputScheme
 from services.worker.kernels import reference_attention as attention
 from services.worker.kernels.attention_plan import KEY_TILE, AttentionPlan, Tiling, plan_attention
 from services.worker.kernels.elementwise import silu_

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.worker.stored_tensors import INDEX, SINGLE
+from services.worker.stored_tensors import INDEX, ITEM_BYTES, SINGLE
 
 SHARD_BYTES = 10 * 10**9  # what transformers took before it made shards smaller
 _ALIGNMENT = 8
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1, "F8_E4M3": 1}
 
 # Pieces of the tensor's bytes, in order; any dtype, C-contiguous.
 Pieces = Iterable[npt.NDArray[Any]]
@@ -38,7 +37,7 @@ class Declared:
     @property
     def num_bytes(self) -> int:
         """What it takes in the file."""
-        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +55,7 @@ class Shard:
     @property
     def placed(self) -> list[Declared]:
         """In the order of the file: large items first, so that each is aligned."""
-        return sorted(self.tensors, key=lambda t: (-_ITEM_BYTES[t.dtype], t.name))
+        return sorted(self.tensors, key=lambda t: (-ITEM_BYTES[t.dtype], t.name))
 
     def header(self) -> bytes:
         """The length of the header, and the header."""

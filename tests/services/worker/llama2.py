@@ -10,9 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from services.worker.stored_tensors import StoredTensor
-
-_ITEM_BYTES = {"I8": 1, "F16": 2, "F32": 4}
+from services.worker.stored_tensors import ITEM_BYTES, StoredTensor
 
 
 def config_json(size: str) -> dict[str, Any]:
@@ -74,5 +72,10 @@ def tensors(size: str) -> Iterator[StoredTensor]:
 
 
 def _tensor(name: str, dtype: str, *shape: int) -> StoredTensor:
-    num_bytes = math.prod(shape) * _ITEM_BYTES[dtype]
-    return StoredTensor(name=name, dtype=dtype, shape=shape, num_bytes=num_bytes)
+    return declared(name, dtype, shape)
+
+
+def declared(name: str, dtype: str, shape: tuple[int, ...]) -> StoredTensor:
+    """A tensor of a file that is not there."""
+    num_bytes = math.prod(shape) * ITEM_BYTES[dtype]
+    return StoredTensor(name=name, file="", dtype=dtype, shape=shape, start=0, num_bytes=num_bytes)

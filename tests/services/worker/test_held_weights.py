@@ -17,8 +17,8 @@ from services.worker.kernels.cpu.large_pages import LargePages
 from services.worker.layers.rotary import RotaryTable
 from services.worker.memory_plan import rank_weight_bytes
 from services.worker.models import load_model, read_config
-from services.worker.stored_tensors import StoredTensor, read_stored_tensors
-from tests.services.worker import tiny_llama
+from services.worker.stored_tensors import read_stored_tensors
+from tests.services.worker import llama2, tiny_llama
 
 CPU = torch.device("cpu")
 BACKENDS: list[Backend] = ["auto", "reference"]
@@ -128,7 +128,7 @@ def test_without_compiled_kernels_the_reference_is_planned(
 def test_packing_pads_outputs_to_16_and_inputs_to_4(tmp_path: Path) -> None:
     form = HeldForm(fp8=1, plain=2, table=2, is_packed=True)
     config = read_config(tiny_llama.write(tmp_path))
-    stored = StoredTensor(name="l.q_proj.weight", dtype="I8", shape=(17, 5), num_bytes=85)
-    scale = StoredTensor(name="l.q_proj.weight_scale", dtype="F32", shape=(17,), num_bytes=68)
+    stored = llama2.declared("l.q_proj.weight", "I8", (17, 5))
+    scale = llama2.declared("l.q_proj.weight_scale", "F32", (17,))
     held = [num_bytes for _, num_bytes in held_tensors(config, [stored, scale], form)]
     assert held == [32 * 8 + 4 * 32, 0]

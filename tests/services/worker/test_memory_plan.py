@@ -16,7 +16,6 @@ from services.worker.memory_plan import (
 )
 from services.worker.model_config import ModelConfig, ModelFiles
 from services.worker.models import read_config
-from services.worker.stored_tensors import StoredTensor
 from tests.services.worker import llama2, tiny_llama
 
 
@@ -97,7 +96,7 @@ def test_heads_that_do_not_divide_are_counted_where_most_are(tmp_path: Path) -> 
     changes = {"num_attention_heads": 9, "num_key_value_heads": 3}
     config = ModelConfig.of(ModelFiles.read(tiny_llama.write(tmp_path, **changes)))
     tensors = [
-        StoredTensor(name=name, dtype="BF16", shape=shape, num_bytes=2 * math.prod(shape))
+        llama2.declared(name, "BF16", shape)
         for name, shape in {
             "model.layers.0.self_attn.q_proj.weight": (144, 48),
             "model.layers.0.self_attn.q_proj.weight_scale": (144, 1),

@@ -22,7 +22,7 @@ from services.worker.checkpoint.dialects.dialect import (
     unsupported,
 )
 from services.worker.checkpoint.dialects.targets import Targets
-from services.worker.fp8_matrix import InputScheme
+from services.worker.input_scheme import InputScheme
 
 _FORMATS = ("float-quantized", "naive-quantized")
 _STATUSES = (None, "frozen", "compressed")  # before that, weights are not yet rounded

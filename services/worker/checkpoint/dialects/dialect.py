@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from octavo.errors import InvalidArgumentError
-from services.worker.fp8_matrix import InputScheme
+from services.worker.input_scheme import InputScheme
 from services.worker.model_config import checkpoint_error
 
 _shown = reprlib.Repr()  # a value may be deep, from anyone

@@ -22,7 +22,7 @@ from services.worker.checkpoint.dialects.dialect import (
     read_block,
     unsupported,
 )
-from services.worker.fp8_matrix import InputScheme
+from services.worker.input_scheme import InputScheme
 
 _RULES = {"static": STATIC, "dynamic": DYNAMIC, None: STATIC_IF_STORED}
 

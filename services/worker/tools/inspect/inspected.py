@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from octavo.errors import NotFoundError
 from services.worker.held_weights import NumericChoices, held_on_cpu
 from services.worker.memory_plan import MemoryPlan, plan_memory
-from services.worker.model_config import JsonFile, ModelConfig, ModelFiles
-from services.worker.stored_tensors import StoredTensor, read_stored_tensors
+from services.worker.model_config import ModelConfig, ModelFiles
+from services.worker.stored_tensors import StoredTensor, find_shards, read_stored_tensors
 from services.worker.tools.inspect.devices import Devices
 from services.worker.tools.inspect.dialect import Dialect, describe_dialect
 from services.worker.tools.inspect.warnings import warnings_of
@@ -51,9 +50,9 @@ def inspect_folder(
     config = ModelConfig.of(files)
     tensors = {tensor.name: tensor for tensor in read_stored_tensors(folder)}
     if not tensors:
-        raise NotFoundError(f"{folder} holds no *.safetensors.", reason="CHECKPOINT_FILE_MISSING")
-    described = _with_quant_file(folder, files.config.values)
-    dialect = describe_dialect(described, tensors.values())
+        find_shards(folder)  # raises where files are missing
+        raise NotFoundError(f"{folder} holds no tensor.", reason="CHECKPOINT_FILE_MISSING")
+    dialect = describe_dialect(config.quantization, tensors)
     numbers = tuple(numbers)
     return Inspected(
         folder=folder,
@@ -92,8 +91,3 @@ def _fit(
 
 def _is_parameter(tensor: StoredTensor) -> bool:
     return tensor.name.endswith((".weight", ".bias"))
-
-
-def _with_quant_file(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """ModelOpt writes what the weights are into a file of its own."""
-    return {**JsonFile.read_optional(folder / "hf_quant_config.json").values, **config}

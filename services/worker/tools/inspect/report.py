@@ -25,7 +25,7 @@ def lines_of(found: Inspected) -> Iterator[str]:
                 ("parameters", f"{found.num_parameters:,}"),
                 ("tensors", f"{found.num_tensors:,} in {_files(found.num_files)}"),
                 ("bytes", f"{found.num_bytes:,} ({found.num_bytes / 1e9:.2f} GB)"),
-                ("layers", f"{config.num_layers} of {config.hidden_size}"),
+                ("layers", f"{config.num_layers}, hidden size {config.hidden_size:,}"),
                 ("heads", f"{config.num_heads}, {config.num_kv_heads} for keys and values"),
                 ("vocabulary", f"{config.vocab_size:,}"),
                 ("context", f"{config.max_context:,} tokens"),

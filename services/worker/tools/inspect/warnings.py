@@ -9,7 +9,7 @@ from typing import Any
 
 from octavo.fingerprint import TOKENIZER_FILES
 from services.worker.model_config import served_model_types
-from services.worker.stored_tensors import INDEX, StoredTensor, refused_pickle
+from services.worker.stored_tensors import INDEX, StoredTensor, read_index, refused_pickle
 from services.worker.tools.inspect.dialect import Dialect
 
 
@@ -22,8 +22,8 @@ def warnings_of(
     """One sentence each."""
     yield from _architecture(config)
     yield from _files(folder, tensors)
-    if dialect.family == "int8":
-        yield "int8 weights are not served; FP8 and 16-bit ones are"
+    if dialect.refusal is not None:
+        yield f"it will be refused: {dialect.refusal}"
     elif dialect.num_quantised == 0 and dialect.family != "unquantised":
         yield f"quantization_config names {dialect.family!r}, but no matrix is in FP8"
     if config.get("tie_word_embeddings") and "lm_head.weight" in tensors:
@@ -47,15 +47,11 @@ def _files(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[str]:
 
 
 def _index(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[str]:
-    try:
-        places = dict(json.loads((folder / INDEX).read_bytes())["weight_map"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        yield f"{INDEX} is not JSON with a weight_map object"
-        return
-    for file in sorted({str(file) for file in places.values()}):
+    shards = read_index(folder)
+    for file in sorted(shards):
         if not (folder / file).is_file():
-            yield f"{INDEX} names {file!r:.200}, which does not exist"
-    missing = places.keys() - tensors.keys()
+            yield f"{INDEX} names {file!r}, which does not exist"
+    missing = {name for names in shards.values() for name in names} - tensors.keys()
     if missing:
         yield f"{len(missing)} tensors of {INDEX} are in no file, {min(missing)!r:.200} among them"
 

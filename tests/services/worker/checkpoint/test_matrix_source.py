@@ -13,7 +13,8 @@ from octavo.errors import InvalidArgumentError
 from services.worker.checkpoint.dialects import choose_dialect
 from services.worker.checkpoint.part_reader import read_matrix
 from services.worker.checkpoint.reader import CheckpointReader
-from services.worker.fp8_matrix import Fp8Matrix, InputScheme
+from services.worker.fp8_matrix import Fp8Matrix
+from services.worker.input_scheme import InputScheme
 
 # All codes of e4m3fn but the two NaNs, [2, 127].
 CODES = torch.cat((torch.arange(0x7F), torch.arange(0x80, 0xFF))).view(2, 127).to(torch.uint8)

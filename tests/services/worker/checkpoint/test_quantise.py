@@ -12,7 +12,8 @@ from octavo.errors import InvalidArgumentError
 from services.worker.checkpoint.quantise import quantise_rows
 from services.worker.checkpoint.reader import CheckpointReader
 from services.worker.checkpoint.weights import Weights
-from services.worker.fp8_matrix import Fp8Matrix, InputScheme
+from services.worker.fp8_matrix import Fp8Matrix
+from services.worker.input_scheme import InputScheme
 from services.worker.models import load_model
 from services.worker.placement import DECODER_PLACEMENT
 from tests.services.worker import tiny_llama

@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 
 from octavo.errors import InvalidArgumentError, NotFoundError
 from services.worker.checkpoint.reader import CheckpointReader
+from services.worker.checkpoint.tensor_info import DTYPES as DTYPE_NAMES
+from services.worker.stored_tensors import ITEM_BYTES
 
 DTYPES = [
     torch.float64,
@@ -43,6 +45,10 @@ def test_every_dtype_is_read_as_written(tmp_path: Path) -> None:
         assert read.dtype == tensor.dtype
         assert read.shape == tensor.shape
         assert torch.equal(read.view(-1).view(torch.uint8), tensor.view(-1).view(torch.uint8))
+
+
+def test_the_format_and_torch_agree_on_all_types() -> None:
+    assert {name: dtype.itemsize for name, dtype in DTYPE_NAMES.items()} == ITEM_BYTES
 
 
 def test_a_tensor_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -125,7 +125,14 @@ def test_what_cannot_fit_is_refused_with_the_arithmetic(tmp_path: Path, wanted: 
 )
 def test_a_malformed_file_is_named(tmp_path: Path, data: bytes) -> None:
     (write_checkpoint(tmp_path) / "model.safetensors").write_bytes(data)
-    with pytest.raises(FailedPreconditionError, match=r"model\.safetensors"):
+    with pytest.raises(InvalidArgumentError, match=r"^model\.safetensors: "):
+        weight_bytes(tmp_path, REFERENCE)
+
+
+def test_what_a_rank_would_refuse_is_refused_before_it_starts(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, a=("BF16", [2, 5])) / "model.safetensors"
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(InvalidArgumentError, match=r"tensor 'a\.weight' is cut off: 1 bytes are"):
         weight_bytes(tmp_path, REFERENCE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.worker.fp8_matrix import InputScheme
+from services.worker.input_scheme import InputScheme
 from services.worker.kernels.fp8_inputs import round_inputs
 
 X = torch.randn(8, 200, generator=torch.Generator().manual_seed(0))

@@ -76,11 +76,15 @@ def test_what_cannot_be_run_is_refused_by_key(tmp_path: Path, key: str, value: o
 
 @pytest.mark.parametrize(
     ("written", "window"),
-    [({}, None), ({"sliding_window": 7}, 7), ({"sliding_window": None}, None)],
+    [
+        ({}, None),  # 4096 is more than the context of 1024
+        ({"max_position_embeddings": 8192}, MistralConfig().sliding_window),
+        ({"sliding_window": 7}, 7),
+        ({"sliding_window": None, "max_position_embeddings": 8192}, None),
+    ],
 )
 def test_the_window_is_that_of_every_layer(
     tmp_path: Path, written: dict[str, Any], window: int | None
 ) -> None:
-    # 4096, where the key is left out, is more than the context of 1024: no window.
     changes = {"model_type": "mistral", "architectures": ["MistralForCausalLM"]} | written
     assert read_config(tiny_llama.write(tmp_path, **changes)).windows == (window, window)

@@ -59,6 +59,14 @@ def windows(folder: Path, **changes: Any) -> tuple[int | None, ...]:
         ({"sliding_window": 7, "max_window_layers": 0}, (None, None)),
         ({"use_sliding_window": True, "sliding_window": 7}, (None, None)),  # from layer 28 on
         ({"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 0}, (7, 7)),
+        (
+            {
+                "use_sliding_window": True,
+                "max_window_layers": 0,
+                "max_position_embeddings": 8192,
+            },
+            (4096, 4096),  # where the key is left out
+        ),
         ({"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}, (None, 7)),
         (
             {

@@ -10,7 +10,7 @@ import pytest
 
 from octavo.errors import InvalidArgumentError
 from services.worker.checkpoint.dialects import Dialect, choose_dialect
-from services.worker.fp8_matrix import InputScheme
+from services.worker.input_scheme import InputScheme
 from services.worker.model_config import ModelConfig, ModelFiles
 
 FLOAT8 = {"type": "float", "num_bits": 8}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from services.worker.stored_tensors import StoredTensor
 from services.worker.tools.inspect.__main__ import main
 from services.worker.tools.inspect.dialect import describe_dialect
+from services.worker.tools.inspect.warnings import warnings_of
 from services.worker.tools.shards import plan_shards, write_sparse_shards
 from tests.services.worker import llama2
 from tests.services.worker.tools.test_shards import declared_llama2
@@ -79,13 +80,16 @@ def test_a_person_reads_a_table(seventy_b: Path, capsys: pytest.CaptureFixture[s
     assert len(rows) == 3 and "160 KiB" in rows[0] and "32.37 GiB" in rows[0]
 
 
-def test_the_command_takes_a_moment(seventy_b: Path) -> None:
-    """In seconds of a processor, so that a busy machine changes nothing."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+@pytest.mark.slow
+def test_the_command_takes_under_two_seconds(seventy_b: Path) -> None:
+    """By the clock, as a person waits. A busy machine only adds: the quickest run counts."""
     command = [sys.executable, "-m", "octavo", "inspect", str(seventy_b)]
-    subprocess.run(command, check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    took_s: list[float] = []
+    while len(took_s) < 5 and min(took_s, default=2.0) >= 2:
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        took_s.append(time.perf_counter() - start)
+    assert min(took_s) < 2
 
 
 def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +121,7 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--num-devices=0"], "{}", 2, '--num-devices is "0"'),
         ([], None, 1, "config.json does not exist"),
         ([], "[]", 2, "config.json: is not a JSON object"),
-        ([], json.dumps(llama2.config_json("7b")), 1, "holds no *.safetensors"),
+        ([], json.dumps(llama2.config_json("7b")), 1, "holds neither model.safetensors nor"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -136,18 +140,38 @@ def test_what_is_wrong_is_one_line(
     assert err.startswith("octavo inspect: ") and problem in err and err.count("\n") == 1
 
 
+def compressed(groups: dict[str, list[str]]) -> dict[str, object]:
+    """compressed-tensors with groups by name, each with its targets; one may be "static"."""
+    float8 = {"type": "float", "num_bits": 8}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "config_groups": {
+            name: {
+                "targets": targets,
+                "weights": {**float8, "strategy": "channel"},
+                "input_activations": {
+                    **float8,
+                    "strategy": "tensor",
+                    "dynamic": name != "static",
+                },
+            }
+            for name, targets in groups.items()
+        },
+    }
+
+
 def tensors_of(
     matrix: str, shape: tuple[int, ...], **others: tuple[int, ...]
 ) -> list[StoredTensor]:
-    found = [StoredTensor(name="l.q_proj.weight", dtype=matrix, shape=shape, num_bytes=1)]
+    found = [llama2.declared("l.k_proj.weight", matrix, shape)]
     return found + [
-        StoredTensor(name=f"l.q_proj.{name}", dtype="F32", shape=scale, num_bytes=1)
-        for name, scale in others.items()
+        llama2.declared(f"l.k_proj.{name}", "F32", scale) for name, scale in others.items()
     ]
 
 
 @pytest.mark.parametrize(
-    ("config", "tensors", "words"),
+    ("quantization", "tensors", "words"),
     [
         ({}, tensors_of("BF16", (4, 4)), "unquantised; BF16"),
         (
@@ -156,33 +180,72 @@ def tensors_of(
             "friendli; I8, a scale for each tensor; inputs static",
         ),
         (
-            {"quantization_config": {"quant_method": "fp8"}},
+            {"quant_method": "fp8"},
             tensors_of("F8_E4M3", (256, 4), weight_scale=(1,), input_scale=(1,)),
             "autofp8; F8_E4M3, a scale for each tensor; inputs static",
         ),
         (
-            {"quantization_config": {"quant_method": "fp8"}},
+            {"quant_method": "fp8", "weight_block_size": [128, 128]},
             tensors_of("F8_E4M3", (256, 256), weight_scale_inv=(2, 2)),
             "deepseek; F8_E4M3, a scale for each block; inputs dynamic",
         ),
         (
-            {"quantization_config": {"quant_method": "compressed-tensors"}},
+            compressed({"*": ["Linear"]}),
             tensors_of("F8_E4M3", (256, 4), weight_scale=(256, 1)),
             "compressed-tensors; F8_E4M3, a scale for each output; inputs dynamic",
         ),
         (
-            {"quantization": {"quant_algo": "FP8"}},
+            {"quant_method": "fp8"},
+            tensors_of("F8_E4M3", (256, 4), weight_scale=(1,), output_scale=(1,)),
+            "autofp8; F8_E4M3, a scale for each tensor; inputs dynamic; scales for keys and values",
+        ),
+        (
+            {"quant_method": "modelopt", "quant_algo": "FP8"},
             tensors_of("F8_E4M3", (256, 4), weight_scale=(), input_scale=(), k_scale=()),
             "modelopt; F8_E4M3, a scale for each tensor; inputs static; scales for keys and values",
         ),
         (
-            {"quantization": {"quant_algo": "fp8_pb_wo"}},
+            {"quant_method": "modelopt", "quant_algo": "fp8_pb_wo"},
             tensors_of("F8_E4M3", (128, 256), weight_scale=(1, 1, 2, 1)),
             "modelopt; F8_E4M3, a scale for each block; inputs in 16 bits",
         ),
     ],
 )
 def test_dialects_are_told_apart(
-    config: dict[str, object], tensors: list[StoredTensor], words: str
+    quantization: dict[str, object], tensors: list[StoredTensor], words: str
 ) -> None:
-    assert describe_dialect(config, tensors).words == words
+    found = describe_dialect(quantization, {tensor.name: tensor for tensor in tensors})
+    assert (found.words, found.refusal) == (words, None)
+
+
+def test_matrices_that_want_different_inputs_are_counted() -> None:
+    groups = {"*": ["Linear"], "static": ["re:.*down_proj$"]}
+    scales = {"weight_scale": (256, 1), "input_scale": (1,)}
+    tensors = [
+        llama2.declared(f"l.{matrix}.{name}", dtype, shape)
+        for matrix in ("k_proj", "up_proj", "down_proj")
+        for name, dtype, shape in [
+            ("weight", "F8_E4M3", (256, 4)),
+            *((name, "F32", shape) for name, shape in scales.items()),
+        ]
+        if matrix == "down_proj" or name != "input_scale"
+    ]
+    found = describe_dialect(compressed(groups), {tensor.name: tensor for tensor in tensors})
+    assert found.inputs == "dynamic (2), static (1)"
+
+
+def test_scales_of_some_layers_are_counted() -> None:
+    tensors = [
+        llama2.declared(f"layers.{layer}.k_proj.weight", "BF16", (4, 4)) for layer in range(3)
+    ]
+    tensors.append(llama2.declared("layers.1.v_proj.output_scale", "F32", (1,)))
+    found = describe_dialect({}, {tensor.name: tensor for tensor in tensors})
+    assert found.kv_cache == "scales for keys and values of 1 of 3 layers"
+
+
+def test_what_the_loader_refuses_is_said(tmp_path: Path) -> None:
+    found = describe_dialect({"quant_method": "int8"}, {})
+    assert found.refusal is not None and "quant_method is 'int8'" in found.refusal
+    assert list(warnings_of(tmp_path, {"model_type": "llama"}, {}, found))[-1] == (
+        f"it will be refused: {found.refusal}"
+    )

@@ -13,14 +13,30 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from octavo.errors import NotFoundError
-from services.worker.checkpoint.safetensors_header import (
+from services.worker.stored_tensors.header import (
     MAX_HEADER_BYTES,
+    StoredTensor,
     file_error,
+    read_header,
     tensor_error,
 )
-from services.worker.stored_tensors import INDEX, PICKLE, SINGLE, is_pickle, refused_pickle
 
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE = "is a pickle, which may run code, and is never read"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+
+
+def read_stored_tensors(folder: Path) -> list[StoredTensor]:
+    """The tensors of the files that are there and would be loaded: those of the index, else
+    model.safetensors.
+
+    Others may lie beside them, with the same weights under other names (consolidated.safetensors).
+    Raises InvalidArgumentError where the index or a header is wrong.
+    """
+    is_indexed = (folder / INDEX).is_file()
+    paths = [folder / file for file in (read_index(folder) if is_indexed else [SINGLE])]
+    return [tensor for path in paths if path.is_file() for tensor in read_header(path)]
 
 
 def find_shards(folder: Path) -> Mapping[str, list[str]]:
@@ -29,7 +45,9 @@ def find_shards(folder: Path) -> Mapping[str, list[str]]:
     Raises NotFoundError for a file that is not there, InvalidArgumentError for a wrong index.
     """
     if (folder / INDEX).is_file():
-        shards = _read_index(folder / INDEX)
+        shards = read_index(folder)
+        for file in shards:
+            _check_is_file(folder / file)
         _check_all_named(folder, shards)
         return shards
     if (folder / SINGLE).is_file():
@@ -42,7 +60,20 @@ def find_shards(folder: Path) -> Mapping[str, list[str]]:
     )
 
 
-def _read_index(path: Path) -> dict[str, list[str]]:
+def refused_pickle(folder: Path) -> str | None:
+    """What to say of pytorch_model.bin and its like, where the folder holds some."""
+    pickles = sorted(path.name for path in folder.iterdir() if is_pickle(path.name))
+    return f"{pickles[0]} {PICKLE}" if pickles else None
+
+
+def is_pickle(name: str) -> bool:
+    """By the name of the file."""
+    return name.endswith(_PICKLES)
+
+
+def read_index(folder: Path) -> dict[str, list[str]]:
+    """The tensors by the file that the index of `folder` puts them in; a file may be missing."""
+    path = folder / INDEX
     if path.stat().st_size > MAX_HEADER_BYTES:
         raise file_error(path.name, f"is larger than {MAX_HEADER_BYTES} bytes")
     try:
@@ -62,21 +93,19 @@ def _read_index(path: Path) -> dict[str, list[str]]:
         files.setdefault(file, []).append(name)
     if not files:
         raise file_error(path.name, "names no tensor")
-    for file in files:
-        _check_is_file(path, file)
     return files
 
 
-def _check_is_file(index: Path, file: str) -> None:
-    path = index.parent / file
+def _check_is_file(path: Path) -> None:
+    file = path.name
     if not path.exists():
         raise NotFoundError(
-            f"{index.name}: {file} does not exist.",
+            f"{INDEX}: {file} does not exist.",
             reason="CHECKPOINT_FILE_MISSING",
             metadata={"file": file},
         )
     if not path.is_file():  # a pipe would be waited for
-        raise file_error(index.name, f"names {file}, which is no file")
+        raise file_error(INDEX, f"names {file}, which is no file")
 
 
 def _check_all_named(folder: Path, named: Mapping[str, object]) -> None:

@@ -11,46 +11,45 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
-
-import torch
 
 from octavo.errors import InvalidArgumentError
 
 MAX_HEADER_BYTES = 100 * 10**6  # the format's own limit
 _MAX_DIMENSIONS = 16
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+# Bytes of an element, by the format's name of its type.
+ITEM_BYTES: Mapping[str, int] = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TensorInfo:
+class StoredTensor:
     """One tensor of a file, by its header: nothing of it has been read."""
 
     name: str
     file: str
-    dtype: torch.dtype
+    dtype: str  # the format's name of it: BF16, F8_E4M3, I8
     shape: tuple[int, ...]
     start: int  # bytes from the start of the file
     num_bytes: int
 
 
-def read_header(path: Path) -> list[TensorInfo]:
+def read_header(path: Path) -> list[StoredTensor]:
     """The tensors of a file. Raises InvalidArgumentError for a header that is wrong."""
     try:
         file_bytes = path.stat().st_size
@@ -58,9 +57,9 @@ def read_header(path: Path) -> list[TensorInfo]:
             header, start = _read_json(path.name, file, file_bytes)
     except OSError as error:
         raise file_error(path.name, f"cannot be read: {error.strerror}") from None
-    infos = [_tensor_info(path.name, name, entry, start) for name, entry in header.items()]
-    _check_layout(path.name, infos, start, file_bytes)
-    return infos
+    tensors = [_stored_tensor(path.name, name, entry, start) for name, entry in header.items()]
+    _check_layout(path.name, tensors, start, file_bytes)
+    return tensors
 
 
 def tensor_error(file: str, tensor: str, reason: str) -> InvalidArgumentError:
@@ -103,25 +102,25 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _tensor_info(file: str, name: str, entry: object, data_start: int) -> TensorInfo:
+def _stored_tensor(file: str, name: str, entry: object, data_start: int) -> StoredTensor:
     if not isinstance(entry, dict):
         raise tensor_error(file, name, "is not described by an object")
     dtype, shape, place = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise tensor_error(file, name, f"has the unknown dtype {dtype!r:.40}")
     if not _is_list_of_sizes(shape):
         raise tensor_error(file, name, f"has the impossible shape {shape!r:.80}")
     if not _is_list_of_sizes(place) or len(place) != 2 or place[0] > place[1]:
         raise tensor_error(file, name, f"has the impossible data_offsets {place!r:.80}")
-    num_bytes = math.prod(shape) * _DTYPES[dtype].itemsize
+    num_bytes = math.prod(shape) * ITEM_BYTES[dtype]
     if place[1] - place[0] != num_bytes:
         raise tensor_error(
             file, name, f"has {place[1] - place[0]} bytes; {dtype} {shape!r:.80} takes {num_bytes}"
         )
-    return TensorInfo(
+    return StoredTensor(
         name=name,
         file=file,
-        dtype=_DTYPES[dtype],
+        dtype=dtype,
         shape=tuple(shape),
         start=data_start + place[0],
         num_bytes=num_bytes,
@@ -136,14 +135,14 @@ def _is_list_of_sizes(value: object) -> TypeGuard[list[int]]:
     )
 
 
-def _check_layout(file: str, infos: Sequence[TensorInfo], start: int, file_bytes: int) -> None:
+def _check_layout(file: str, tensors: Sequence[StoredTensor], start: int, file_bytes: int) -> None:
     """The tensors must fill the file without a gap, as the format asks."""
-    for info in sorted(infos, key=lambda info: (info.start, info.num_bytes)):
-        if info.start + info.num_bytes > file_bytes:
-            missing = info.start + info.num_bytes - file_bytes
-            raise tensor_error(file, info.name, f"is cut off: {missing} bytes are missing")
-        if info.start != start:
-            raise tensor_error(file, info.name, "overlaps another tensor or leaves a gap before it")
-        start += info.num_bytes
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.num_bytes)):
+        name, end = tensor.name, tensor.start + tensor.num_bytes
+        if end > file_bytes:
+            raise tensor_error(file, name, f"is cut off: {end - file_bytes} bytes are missing")
+        if tensor.start != start:
+            raise tensor_error(file, name, "overlaps another tensor or leaves a gap before it")
+        start = end
     if start != file_bytes:
         raise file_error(file, f"has {file_bytes - start} bytes that belong to no tensor")

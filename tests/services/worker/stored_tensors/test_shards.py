@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from octavo.errors import FailedPreconditionError
+from octavo.errors import InvalidArgumentError, NotFoundError
 from services.worker.checkpoint.reader import CheckpointReader
-from services.worker.stored_tensors import read_stored_tensors
+from services.worker.stored_tensors import find_shards, read_stored_tensors
 from tests.services.worker import tiny_llama
 
 
@@ -40,7 +40,7 @@ def test_files_that_are_not_loaded_do_not_count(
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": [1]}', "[" * 100_000])
 def test_a_malformed_index_is_named(tmp_path: Path, content: str) -> None:
     (tiny_llama.write_sharded(tmp_path) / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(FailedPreconditionError, match=r"model\.safetensors\.index\.json is not"):
+    with pytest.raises(InvalidArgumentError, match=r"model\.safetensors\.index\.json: is not"):
         read_stored_tensors(tmp_path)
 
 
@@ -48,16 +48,26 @@ def test_an_index_leads_nowhere_else(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (tiny_llama.write(folder) / "model.safetensors").rename(tmp_path / "outside.safetensors")
-    weight_map = {"a": "../outside.safetensors", "b": [], "c": "missing.safetensors"}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert read_stored_tensors(folder) == []
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../outside.safetensors"}}))
+    with pytest.raises(InvalidArgumentError, match=r"a \.safetensors file beside it"):
+        read_stored_tensors(folder)
+
+
+def test_a_shard_may_be_missing(tmp_path: Path) -> None:
+    """So that what is there can be described; who loads asks find_shards."""
+    folder = tiny_llama.write_sharded(tmp_path)
+    (folder / "model-1.safetensors").unlink()
+    assert {tensor.file for tensor in read_stored_tensors(folder)} == {"model-2.safetensors"}
+    with pytest.raises(NotFoundError, match=r"model-1\.safetensors does not exist"):
+        find_shards(folder)
 
 
 def test_what_has_no_shape_is_named(tmp_path: Path) -> None:
     header = b'{"a": {"dtype": "BF16", "data_offsets": [0, 2]}}'
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"..")
-    with pytest.raises(FailedPreconditionError, match=r"model\.safetensors.* tensor 'a'"):
+    with pytest.raises(InvalidArgumentError, match=r"model\.safetensors: tensor 'a' has"):
         read_stored_tensors(tmp_path)
 
 
