@@ -8,6 +8,7 @@ from services.worker.cpu_library.compilation import library_path
 from services.worker.cpu_library.instruction_sets import InstructionSet, supported
 
 LANES = 16  # dimensions and tokens that the kernels take at once
+MOST_HEAD_DIM = 256  # kMostDims of native/attention.cpp
 
 
 def can_compute(
@@ -15,7 +16,8 @@ def can_compute(
 ) -> bool:
     """Whether the kernels compute such a model; `dtype` is that of the activations."""
     is_plain = not fp8_activations and not fp8_kv_cache
-    return is_plain and dtype == "bfloat16" and head_dim % LANES == 0
+    fits = head_dim % LANES == 0 and head_dim <= MOST_HEAD_DIM
+    return is_plain and dtype == "bfloat16" and fits
 
 
 def find_library() -> tuple[InstructionSet, Path] | None:

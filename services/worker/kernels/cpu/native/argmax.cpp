@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lanes.h"
+#include "share.h"
 
 namespace octavo {
 
@@ -49,7 +50,8 @@ int64_t argmax_of(const float* x, int64_t width) {
 
 void argmax(const float* logits, int64_t num_rows, int64_t width, int64_t* ids, int thread,
             int num_threads) {
-  for (int64_t row = thread; row < num_rows; row += num_threads)
+  const Share share = share_of(num_rows, thread, num_threads);
+  for (int64_t row = share.begin; row < share.end; ++row)
     ids[row] = argmax_of(logits + row * width, width);
 }
 

@@ -4,17 +4,19 @@
 #include <cmath>
 
 #include "lanes.h"
+#include "share.h"
 
 namespace octavo {
 
 namespace {
 
+constexpr int64_t kMostDims = 256;
 constexpr int kQueries = 6;        // that share what is read of the keys and values
 constexpr int64_t kDimBlocks = 4;  // of 16 dimensions, summed at a time
 constexpr int kSums = 12;          // of scores, computed at a time
 // Keys and values are asked for this long before they are read: blocks lie anywhere in memory, and
-// two cores read 43 GB/s with 4 KB on the way, 64 with 16.
-constexpr int64_t kAheadBytes = 16384;
+// two cores read 43 GB/s with 4 KB on the way, 64 with 16; more is little better.
+constexpr int64_t kAheadBytes = 24576;
 constexpr float kLargestStored = 1e15f;
 constexpr float kHidden = -1e30f;  // a score that no visible key comes near
 
@@ -38,6 +40,24 @@ int64_t tile_floats(const Cache& cache) { return cache.head_dim + 2; }
 Bf16 stored(float value) {
   if (std::isnan(value)) return 0;
   return to_bf16(std::clamp(value, -kLargestStored, kLargestStored));
+}
+
+float to_float(float value) { return value; }
+float to_float(Bf16 value) { return from_bf16(value); }
+
+// The same of a whole head; what is not finite is looked at one by one.
+template <class Element>
+void stored(const Element* x, int64_t dims, Bf16* out) {
+  const Acc least = broadcast(-kLargestStored);
+  Acc differences = zero_acc();
+  for (int64_t d = 0; d < dims; d += kLanes) {
+    const Acc value = load_some(x + d, kLanes);
+    differences = add(differences, subtract(value, value));
+    const Acc negated = subtract(zero_acc(), maximum(value, least));
+    store_bf16(out + d, subtract(zero_acc(), maximum(negated, least)));
+  }
+  if (!std::isnan(horizontal_sum(differences))) return;
+  for (int64_t d = 0; d < dims; ++d) out[d] = stored(to_float(x[d]));
 }
 
 // The queries of `count` rows from `row` on, for one KV head and one key tile.
@@ -256,8 +276,6 @@ class TileWork {
            ((query.row * num_heads_ + query.head) * rows_.tiles_each + index) * tile_floats(cache_);
   }
 
-  static constexpr int64_t kMostDims = 256;
-
   const Cache& cache_;
   const Rows& rows_;
   const float* const queries_;
@@ -306,17 +324,20 @@ void for_units(const Rows& rows, int64_t num_kv_heads, int64_t heads_each, int t
 void write_kv(const Cache& cache, const Rows& rows, const float* keys, int64_t key_stride,
               const Bf16* values, int64_t value_stride, int thread, int num_threads) {
   const int64_t dims = cache.head_dim;
-  for (int64_t row = thread; row < rows.num_rows; row += num_threads) {
+  alignas(64) Bf16 head_values[kMostDims];
+  const Share share = share_of(rows.num_rows, thread, num_threads);
+  for (int64_t row = share.begin; row < share.end; ++row) {
     const int64_t block = rows.slots[row] / cache.block_tokens;
     const int64_t offset = rows.slots[row] % cache.block_tokens;
     for (int64_t head = 0; head < cache.num_kv_heads; ++head) {
       const int64_t base = (head * cache.num_blocks + block) * cache.block_tokens * dims;
-      const float* key = keys + row * key_stride + head * dims;
-      const Bf16* value = values + row * value_stride + head * dims;
+      stored(keys + row * key_stride + head * dims, dims, head_values);
       Bf16* to = cache.keys + base + offset / kLanes * kLanes * dims + offset % kLanes * 2;
-      for (int64_t d = 0; d < dims; ++d) to[d / 2 * 2 * kLanes + d % 2] = stored(key[d]);
+      for (int64_t d = 0; d < dims; d += 2)
+        std::memcpy(to + d * kLanes, head_values + d, 2 * sizeof(Bf16));
+      stored(values + row * value_stride + head * dims, dims, head_values);
       to = cache.values + base + offset / 2 * 2 * dims + offset % 2;
-      for (int64_t d = 0; d < dims; ++d) to[2 * d] = stored(from_bf16(value[d]));
+      for (int64_t d = 0; d < dims; ++d) to[2 * d] = head_values[d];
     }
   }
 }
@@ -347,7 +368,8 @@ void attend_tiles(const Cache& cache, const Rows& rows, const float* queries, in
 void merge_tiles(const Cache& cache, const Rows& rows, int64_t num_heads, const float* scratch,
                  Bf16* out, int thread, int num_threads) {
   const int64_t tiles_each = rows.tiles_each, floats = tile_floats(cache), dims = cache.head_dim;
-  for (int64_t row = thread; row < rows.num_rows; row += num_threads) {
+  const Share share = share_of(rows.num_rows, thread, num_threads);
+  for (int64_t row = share.begin; row < share.end; ++row) {
     const int64_t num_tiles = span_of(rows, row).num_tiles;
     for (int64_t head = 0; head < num_heads; ++head) {
       const float* parts = scratch + (row * num_heads + head) * tiles_each * floats;

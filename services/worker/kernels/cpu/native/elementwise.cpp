@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "lanes.h"
+#include "share.h"
 
 namespace octavo {
 
@@ -52,13 +53,15 @@ void turn(const Element* x, const float* cos, const float* sin, int64_t head_dim
 
 void rms_norm(const float* x, const float* weight, float eps, int64_t num_rows, int64_t width,
               Bf16* out, int thread, int num_threads) {
-  for (int64_t row = thread; row < num_rows; row += num_threads)
+  const Share share = share_of(num_rows, thread, num_threads);
+  for (int64_t row = share.begin; row < share.end; ++row)
     norm(x + row * width, weight, eps, width, out + row * width);
 }
 
 void norm_heads(Bf16* x, int64_t x_stride, const float* weight, float eps, int64_t num_rows,
                 int64_t num_heads, int64_t head_dim, int thread, int num_threads) {
-  for (int64_t row = thread; row < num_rows; row += num_threads)
+  const Share share = share_of(num_rows, thread, num_threads);
+  for (int64_t row = share.begin; row < share.end; ++row)
     for (int64_t head = 0; head < num_heads; ++head) {
       Bf16* at = x + row * x_stride + head * head_dim;
       norm(at, weight, eps, head_dim, at);
@@ -68,7 +71,8 @@ void norm_heads(Bf16* x, int64_t x_stride, const float* weight, float eps, int64
 void rotary(const void* x, bool x_is_f32, int64_t x_stride, const float* cos, const float* sin,
             int64_t num_rows, int64_t num_heads, int64_t head_dim, float* out, int thread,
             int num_threads) {
-  for (int64_t row = thread; row < num_rows; row += num_threads)
+  const Share share = share_of(num_rows, thread, num_threads);
+  for (int64_t row = share.begin; row < share.end; ++row)
     for (int64_t head = 0; head < num_heads; ++head) {
       const int64_t from = row * x_stride + head * head_dim;
       float* to = out + (row * num_heads + head) * head_dim;
@@ -84,7 +88,8 @@ void rotary(const void* x, bool x_is_f32, int64_t x_stride, const float* cos, co
 
 void silu_mul(const Bf16* gate_up, int64_t num_rows, int64_t width, Bf16* out, int thread,
               int num_threads) {
-  for (int64_t row = thread; row < num_rows; row += num_threads) {
+  const Share share = share_of(num_rows, thread, num_threads);
+  for (int64_t row = share.begin; row < share.end; ++row) {
     const Bf16* gate = gate_up + row * 2 * width;
     for_lanes(width, [&](int64_t at, int64_t count) {
       Acc product = multiply(silu(load_some(gate + at, count)), load_some(gate + width + at, count));

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "lanes.h"
+#include "share.h"
 
 namespace octavo {
 
@@ -368,9 +369,9 @@ template <int32_t kind>
 void walk(const Matrix& matrix, const Bf16* x, int64_t num_rows, void* out, int thread,
           int num_threads) {
   Walk<kind> walk(matrix, x, num_rows, out);
-  int64_t count = Panels(matrix.outputs, matrix.epilogue).count();
-  int64_t end = count * (thread + 1) / num_threads;
-  for (int64_t panel = count * thread / num_threads; panel < end; ++panel) walk.panel(panel);
+  const int64_t num_panels = Panels(matrix.outputs, matrix.epilogue).count();
+  const Share share = share_of(num_panels, thread, num_threads);
+  for (int64_t panel = share.begin; panel < share.end; ++panel) walk.panel(panel);
 }
 
 }  // namespace

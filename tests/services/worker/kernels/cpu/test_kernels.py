@@ -93,7 +93,9 @@ class Sequences:
         return kernels.attend(queries, cache.layer(0), plan, self.head_dim**-0.5).float()
 
 
-@pytest.mark.parametrize("shape", [(9, 3, 64), (4, 4, 48), (8, 1, 128), (6, 2, 80)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(9, 3, 64), (4, 4, 48), (8, 1, 128), (6, 2, 80), (2, 1, 256), (3, 1, 16)], ids=str
+)
 @pytest.mark.parametrize("window", [None, 1, 20, 300])
 def test_attention(kernels: CpuKernels, shape: tuple[int, int, int], window: int | None) -> None:
     heads, kv_heads, head_dim = shape
