@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from services.worker.batch import Batch
@@ -96,47 +98,50 @@ def draw_tokens(logits: torch.Tensor, draws: Sequence[Draw], argmax: Sequence[in
 
 
 def build_batch(plan: StepPlan, *, block_tokens: int, device: torch.device) -> Batch:
-    """The tensors of a plan. Rows follow the chunks.
+    """The tensors of a plan, by way of numpy: its small operations take a third of torch's time.
+
+    Rows follow the chunks.
 
     Logits are wanted of the last row of each chunk that draws, then of the rows that score.
     """
     chunks = plan.chunks
-    lengths = torch.tensor([len(chunk.token_ids) for chunk in chunks])
-    query_starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))  # [S + 1]
-    starts = torch.tensor([chunk.start for chunk in chunks])
-    token_ids = torch.tensor([token_id for chunk in chunks for token_id in chunk.token_ids])
-    sequence_of_row = torch.repeat_interleave(torch.arange(len(chunks)), lengths)  # [T]
-    row_in_chunk = torch.arange(plan.num_tokens) - query_starts[sequence_of_row]
-    positions = starts[sequence_of_row] + row_in_chunk
+    lengths = np.array([len(chunk.token_ids) for chunk in chunks])
+    query_starts = np.concatenate(([0], lengths.cumsum()))  # [S + 1]
+    starts = np.array([chunk.start for chunk in chunks])
+    sequence_of_row = np.arange(len(chunks)).repeat(lengths)  # [T]
+    positions = np.arange(plan.num_tokens) + (starts - query_starts[:-1])[sequence_of_row]
     block_tables = _pad_block_tables(chunks)
     blocks = block_tables[sequence_of_row, positions // block_tokens]
-    return Batch(
-        token_ids=token_ids.to(device),
-        positions=positions.to(device),
-        slots=(blocks * block_tokens + positions % block_tokens).to(device),
-        query_starts=query_starts.to(device),
-        context_lengths=(starts + lengths).to(device),
-        block_tables=block_tables.to(device),
-        logit_rows=_logit_rows(chunks, query_starts).to(device),
-    )
+    tensors = {
+        "token_ids": np.array([token_id for chunk in chunks for token_id in chunk.token_ids]),
+        "positions": positions,
+        "slots": blocks * block_tokens + positions % block_tokens,
+        "query_starts": query_starts,
+        "context_lengths": starts + lengths,
+        "block_tables": block_tables,
+        "logit_rows": _logit_rows(chunks, query_starts),
+    }
+    return Batch(**{name: torch.from_numpy(values).to(device) for name, values in tensors.items()})
 
 
-def _pad_block_tables(chunks: tuple[Chunk, ...]) -> torch.Tensor:
-    """[S, most blocks] int64, padded with 0."""
+def _pad_block_tables(chunks: tuple[Chunk, ...]) -> npt.NDArray[np.int64]:
+    """[S, most blocks], padded with 0."""
     most = max(len(chunk.block_table) for chunk in chunks)
     rows = [chunk.block_table + (0,) * (most - len(chunk.block_table)) for chunk in chunks]
-    return torch.tensor(rows)
+    return np.array(rows)
 
 
-def _logit_rows(chunks: tuple[Chunk, ...], query_starts: torch.Tensor) -> torch.Tensor:
-    """[L] int64; query_starts [S + 1]."""
-    drawing = torch.tensor([bool(chunk.draws) for chunk in chunks])
+def _logit_rows(
+    chunks: tuple[Chunk, ...], query_starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """[L]; query_starts [S + 1]."""
+    drawing = np.array([bool(chunk.draws) for chunk in chunks])
     rows = [query_starts[1:][drawing] - 1]
     for chunk, start in zip(chunks, query_starts[:-1].tolist(), strict=True):
         if chunk.scoring is not None:
             first = start + chunk.scoring.first_row
-            rows.append(torch.arange(first, first + len(chunk.scoring.token_ids)))
-    return torch.cat(rows)
+            rows.append(np.arange(first, first + len(chunk.scoring.token_ids)))
+    return np.concatenate(rows)
 
 
 def _scored_ids(chunk: Chunk) -> tuple[int, ...]:

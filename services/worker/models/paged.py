@@ -71,25 +71,22 @@ class PagedModel:
     @torch.inference_mode()
     def hidden_states(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
         kernels, num_rows = self._kernels, batch.token_ids.shape[0]
-        padding = (0, kernels.padded_rows(num_rows) - num_rows)
-        cos, sin = self._decoder.rotary(F.pad(batch.positions, padding))
+        num_padded, num_logits = kernels.padded_rows(num_rows), batch.logit_rows.shape[0]
+        cos, sin = self._decoder.rotary(_pad(batch.positions, num_padded))
         plans = {
             window: kernels.plan_attention(batch, kv_cache, self.config.num_heads, window)
             for window in set(self.config.windows)
         }
         step = StepContext(cos, sin, kv_cache, plans)
-        num_logits = batch.logit_rows.shape[0]
-        logit_padding = (0, kernels.padded_rows(num_logits) - num_logits)
-        hidden = self._decoder(
-            F.pad(batch.token_ids, padding), step, F.pad(batch.logit_rows, logit_padding)
-        )
+        logit_rows = _pad(batch.logit_rows, kernels.padded_rows(num_logits))
+        hidden = self._decoder(_pad(batch.token_ids, num_padded), step, logit_rows)
         return hidden[:num_logits]
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         num_rows = hidden.shape[0]
-        padding = (0, 0, 0, self._kernels.padded_rows(num_rows) - num_rows)
-        return self._decoder.lm_head(F.pad(hidden, padding))[:num_rows]
+        padded = _pad(hidden, self._kernels.padded_rows(num_rows))
+        return self._decoder.lm_head(padded)[:num_rows]
 
     @torch.inference_mode()
     def argmax(self, logits: torch.Tensor) -> torch.Tensor:
@@ -97,3 +94,9 @@ class PagedModel:
 
     def forward(self, batch: Batch, kv_cache: KVCache) -> torch.Tensor:
         return self.logits(self.hidden_states(batch, kv_cache))
+
+
+def _pad(rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """Zeros after the last of rows [T, ...]; nothing is copied where there are enough."""
+    missing = num_rows - rows.shape[0]
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing else rows

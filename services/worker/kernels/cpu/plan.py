@@ -30,10 +30,8 @@ def plan_attention(
     library: Library, batch: Batch, cache: KVCache, num_heads: int, window: int | None
 ) -> CpuAttentionPlan:
     """Lays one step over the cache; with a window, a token sees so many keys."""
-    starts = batch.query_starts
-    sequences = torch.arange(starts.shape[0] - 1).repeat_interleave(starts.diff())
     positions, slots = batch.positions.contiguous(), batch.slots.contiguous()
-    tables = batch.block_tables.contiguous()
+    tables, sequences = batch.block_tables.contiguous(), _sequence_of_rows(batch)
     rows = Rows(
         positions=positions.data_ptr(),
         slots=slots.data_ptr(),
@@ -50,3 +48,12 @@ def plan_attention(
         scratch=torch.empty(size, dtype=torch.float32),
         kept=(positions, slots, sequences, tables),
     )
+
+
+def _sequence_of_rows(batch: Batch) -> torch.Tensor:
+    """[T] int64."""
+    num_sequences = batch.context_lengths.shape[0]
+    each = torch.arange(num_sequences)
+    if num_sequences == batch.token_ids.shape[0]:  # all decode
+        return each
+    return each.repeat_interleave(batch.query_starts.diff())
