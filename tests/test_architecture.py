@@ -71,6 +71,8 @@ def test_importing_octavo_imports_nothing_heavy(module: str) -> None:
         "services.worker.memory_plan",
         "services.worker.model_config",
         "services.worker.tools.inspect.__main__",
+        "services.worker.tools.perplexity.__main__",
+        "services.worker.tools.quantize.__main__",
         "services.worker.stored_tensors",
     ],
 )

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 import octavo
 from octavo.cli.command_line import run_command_line
 from octavo.cli.exit_status import FAILED, OK, PIPE_CLOSED
-from octavo.cli.worker_tools import TOOLS, tool_command
+from octavo.cli.worker_tools import TOOLS, complete_tool, tool_command
 
 COMMANDS = ("chat", "complete", "models", "status", "bench", "serve", *TOOLS, "completion")
 # A full disk, a quota, a device that fails.
@@ -50,6 +50,8 @@ class _Commands(TyperGroup):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {near[0]}?" if near else "octavo --help lists them"
             ctx.fail(f"{args[0]} is not a command; {hint}")
+        if ctx.resilient_parsing and args[0] in TOOLS:  # a shell completes the line
+            raise SystemExit(complete_tool())
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

@@ -1,7 +1,8 @@
 """The commands that work on checkpoints: programs of services/worker/tools, run in this terminal.
 
 They need what the worker needs, so that the wheel, which holds the client alone, only says where to
-get them. What they print, what is typed at them and their exit status are the command's own.
+get them. What they print, what is typed at them and their exit status are the command's own. So are
+their flags: a process of theirs tells a shell that completes a line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperCommand
 
-from octavo.cli.exit_status import USAGE
+from octavo.cli.exit_status import FAILED, USAGE
 from octavo.launcher.errors import LaunchError
 from octavo.launcher.services import services_environment, services_root
 from octavo.tether import tethered
@@ -37,6 +38,16 @@ def tool_command(name: str) -> typer.Typer:
         return _run(name, context.args)
 
     return app
+
+
+def complete_tool() -> int:
+    """Prints what a shell asked for by the environment; the exit status, which some shells read."""
+    try:
+        root = services_root()
+    except LaunchError:
+        return FAILED  # nothing is offered
+    command = [sys.executable, "-m", "services.worker.tools.completion"]
+    return subprocess.run(command, env=services_environment(root), check=False).returncode
 
 
 class _Handed(TyperCommand):

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from octavo.cli.main import COMMANDS, main
+from octavo.cli.worker_tools import complete_tool
+from octavo.launcher.errors import LaunchError
 from octavo.launcher.settings import ServeSettings
 
 Offers = Callable[[str], set[str]]
@@ -62,6 +64,42 @@ def test_bash_offers_the_flags_of_serve(offers: Offers) -> None:
     flags = {f"--{name.replace('_', '-')}" for name in ServeSettings.model_fields}
     assert flags <= offers("octavo serve --")
     assert offers("octavo serve --device ") == {"cpu", "cuda", "auto"}
+
+
+@pytest.mark.slow
+def test_bash_offers_the_flags_of_tools(offers: Offers) -> None:
+    assert {"--num-devices", "--kernels", "--json"} <= offers("octavo inspect models/mine --")
+    assert offers("octavo quantize --dialect ") == {"friendli", "compressed-tensors"}
+    assert offers("octavo synthesize --in-m") == {"--in-memory"}
+    assert offers("octavo perplexity mine text --fp8-k") == {"--fp8-kv-cache"}
+
+
+@pytest.mark.parametrize(("shell", "offered"), [("zsh", '"--dialect":'), ("fish", "--dialect\t")])
+def test_other_shells_are_told_what_flags_of_tools_mean(shell: str, offered: str) -> None:
+    asked = {
+        "_OCTAVO_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "octavo quantize --dia",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "octavo"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **asked},
+    )
+    assert f"{offered}" in done.stdout and "Who shall read it." in done.stdout
+
+
+def test_where_only_the_client_is_installed_nothing_is_offered(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere() -> Path:
+        raise LaunchError("only the client is here", 2)
+
+    monkeypatch.setattr("octavo.cli.worker_tools.services_root", nowhere)
+    assert complete_tool() == 1
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_flag_without_choices_leaves_files_to_bash(offers: Offers) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import typer
 
 from octavo.cli.answer_output import print_json
@@ -16,10 +15,8 @@ from octavo.cli.exit_status import OK
 from octavo.logs import configure_logs
 from octavo.status_line import StatusLine
 from services.worker.tools.model_argument import ModelFolder, read_text
-from services.worker.tools.perplexity.measured import Regime, measure_perplexity
 
 PROGRAM = "octavo perplexity"
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -70,11 +67,18 @@ def perplexity(
       octavo perplexity models/mine story.txt --context 4096 --dtype float32
       octavo perplexity models/mine - --json < story.txt | jq .perplexity
     """
+    # Imported here: torch takes seconds, which a shell that completes a flag would wait for.
+    from services.worker.tools.perplexity.measured import (  # noqa: PLC0415 - as said above
+        DTYPES,
+        Regime,
+        measure_perplexity,
+    )
+
     line = StatusLine(sys.stderr)
     regime = Regime(
         context=context,
         device=device,
-        dtype=_DTYPES[dtype],
+        dtype=DTYPES[dtype],
         threads=threads,
         fp8_weights=fp8_weights,
         fp8_activations=fp8_activations,

@@ -16,6 +16,9 @@ from services.worker.rank.loading import choose_device
 from services.worker.tools.perplexity.measure import score_windows
 from services.worker.tools.text_ids import encode_text
 
+# By the names of a command line; auto is the checkpoint's own.
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regime:

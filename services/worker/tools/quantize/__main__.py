@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import typer
 
 from octavo.cli.answer_output import print_json
@@ -17,9 +16,6 @@ from octavo.cli.exit_status import OK
 from octavo.logs import configure_logs
 from octavo.status_line import StatusLine
 from services.worker.tools.model_argument import read_text
-from services.worker.tools.perplexity.measured import Regime
-from services.worker.tools.quantize.quantized import Calibration, Order, quantize
-from services.worker.tools.quantize.report import as_json, lines_of
 from services.worker.tools.quantize.scheme import Dialect, Inputs, Weights, choose_scheme
 
 PROGRAM = "octavo quantize"
@@ -89,6 +85,17 @@ def quantize_command(
       octavo quantize models/mine models/mine-fp8 --calibration chats.txt --perplexity story.txt
       octavo quantize models/mine models/mine-fp8 --dialect compressed-tensors --inputs dynamic
     """
+    # Imported here: torch takes seconds, which a shell that completes a flag would wait for.
+    import torch  # noqa: PLC0415
+
+    from services.worker.tools.perplexity.measured import Regime  # noqa: PLC0415
+    from services.worker.tools.quantize.quantized import (  # noqa: PLC0415
+        Calibration,
+        Order,
+        quantize,
+    )
+    from services.worker.tools.quantize.report import as_json, lines_of  # noqa: PLC0415
+
     order = Order(
         source=source,
         destination=destination,
