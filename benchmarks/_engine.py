@@ -14,6 +14,7 @@ os.environ.update(thread_waiting(os.environ))  # read by OpenMP when torch is im
 from services.worker.engine.engine import Engine
 from services.worker.engine.engine_config import EngineConfig, count_kv_blocks
 from services.worker.front.preflight import DEFAULT_MAX_KV_CACHE_BYTES
+from services.worker.kernels import Backend
 from services.worker.models import Model, load_model
 from services.worker.rank.loading import choose_device
 
@@ -23,11 +24,18 @@ def build_engine(
     device: str,
     threads: int,
     kv_cache_memory_bytes: int = DEFAULT_MAX_KV_CACHE_BYTES,
+    kernels: Backend = "auto",
 ) -> Engine:
     """As a rank builds it."""
     keep_freed_memory()
     settings = WorkerSettings(model=folder)
-    model = load_model(folder, device=choose_device(device), dtype=None, num_threads=threads)
+    model = load_model(
+        folder,
+        device=choose_device(device),
+        dtype=None,
+        num_threads=threads,
+        backend=kernels,
+    )
     return Engine(model=model, config=_engine_config(settings, model, kv_cache_memory_bytes))
 
 

@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--kernels", default="auto")
     parser.add_argument("--kv-cache-gib", type=float, default=3.0)
     arguments = parser.parse_args()
     engine = build_engine(
@@ -87,6 +88,7 @@ def main() -> None:
         arguments.device,
         arguments.threads,
         kv_cache_memory_bytes=int(arguments.kv_cache_gib * 2**30),
+        kernels=arguments.kernels,
     )
     serve(SteppedEngine(engine, read_config(arguments.model).vocab_size))
 

@@ -27,8 +27,10 @@ class WorkerSettings(ModelSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of activations; auto is the checkpoint's own."
     )
-    kernels: Literal["auto", "reference"] = Field(
-        "auto", description="What computes; reference is plain torch, slow, everywhere the same."
+    kernels: Literal["auto", "reference", "avx512bf16", "avx2"] = Field(
+        "auto",
+        description="What computes; reference is plain torch, slow, everywhere the same; others "
+        "are compiled kernels for CPUs, of which auto takes the best.",
     )
     quantization: Literal["fp8", "8bit"] | None = Field(
         None, description="Rounds 16-bit weights to FP8 as they load; 8bit means the same."

@@ -76,7 +76,8 @@ def held_on_cpu(config: ModelConfig, choices: NumericChoices) -> HeldForm:
         fp8_activations=choices.fp8_activations,
         fp8_kv_cache=choices.fp8_kv_cache,
     )
-    if choices.kernels == "auto" and computed and find_library() is not None:
+    named = None if choices.kernels == "auto" else choices.kernels
+    if choices.kernels != "reference" and computed and find_library(named) is not None:
         return HeldForm(fp8=1, plain=2, table=2, is_packed=True, layers_are_fp8=choices.fp8_weights)
     # CPUs multiply float16 in float32 (kernels/row_tiles.py).
     width = 2 if dtype == "bfloat16" else 4

@@ -20,7 +20,8 @@ def can_compute(
     return is_plain and dtype == "bfloat16" and fits
 
 
-def find_library() -> tuple[InstructionSet, Path] | None:
-    """The best that was built for this machine; None where nothing was."""
-    paths = ((instruction_set, library_path(instruction_set)) for instruction_set in supported())
+def find_library(name: str | None = None) -> tuple[InstructionSet, Path] | None:
+    """The best that was built for this machine, or the one of that name; None: there is none."""
+    sets = [one for one in supported() if name in (None, one.name)]
+    paths = ((one, library_path(one)) for one in sets)
     return next(((one, path) for one, path in paths if path.exists()), None)

@@ -8,11 +8,12 @@ result never depends, in any bit, on T, on its place, or on what the other rows 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 import torch
 
+from octavo.errors import invalid_field
 from services.worker.batch import Batch
 from services.worker.cpu_library.choice import can_compute
 from services.worker.fp8_matrix import Fp8Matrix
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 PackedLinear: TypeAlias = Any
 AttentionPlan: TypeAlias = Any
 
-Backend: TypeAlias = Literal["auto", "reference"]
+Backend: TypeAlias = str  # auto, reference, or the instruction set of compiled kernels
 
 
 class FusedLayers(Protocol):
@@ -149,7 +150,8 @@ def choose_kernels(
     backend: Backend = "auto",
 ) -> Kernels:
     """The backend for this device and dtype of the activations: the compiled one on CPUs where it
-    was built and can compute such a model, else the reference.
+    was built and can compute such a model, else the reference. Raises InvalidArgumentError where
+    the one that was named cannot.
 
     fp8_activations: matrices in FP8 have their inputs rounded to FP8 too, where they declare how.
     fp8_kv_cache: keys and values are stored in FP8.
@@ -160,10 +162,15 @@ def choose_kernels(
         fp8_activations=fp8_activations,
         fp8_kv_cache=fp8_kv_cache,
     )
-    if backend == "auto" and device.type == "cpu" and is_computed:
-        library = load_library()
+    is_named = backend not in ("auto", "reference")
+    if backend != "reference" and device.type == "cpu" and is_computed:
+        library = load_library(backend if is_named else None)
         if library is not None:
             return CpuKernels(library, torch.get_num_threads())
+    if is_named:
+        limit = "auto or reference: these are not built, or do not fit this machine or this model"
+        raise invalid_field("kernels", backend, limit)
+    if backend == "auto" and device.type == "cpu" and is_computed:
         log.warning(
             "CPU kernels are not built: the reference backend runs, 3 to 10 times slower",
             command="make setup",

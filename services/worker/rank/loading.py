@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -12,7 +11,6 @@ from octavo.errors import FailedPreconditionError, invalid_field
 from octavo.fingerprint import numerics_fingerprint
 from services.worker.engine.engine import Engine
 from services.worker.engine.engine_config import EngineConfig, count_kv_blocks
-from services.worker.kernels import Backend
 from services.worker.link.messages import Ready
 from services.worker.link.rank_config import RankConfig
 from services.worker.link.rank_end import RankEnd
@@ -45,7 +43,7 @@ def load(config: RankConfig, rank: int, link: RankEnd) -> Loaded:
         rank=rank,
         size=config.num_ranks,
         num_threads=config.threads,
-        backend=cast("Backend", config.kernels),
+        backend=config.kernels,
         fp8_weights=config.fp8_weights,
         fp8_activations=config.fp8_activations,
         fp8_kv_cache=config.fp8_kv_cache,

@@ -120,7 +120,7 @@ def test_the_form_is_that_of_the_backend_that_runs(
 def test_without_compiled_kernels_the_reference_is_planned(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.worker.held_weights.find_library", lambda: None)
+    monkeypatch.setattr("services.worker.held_weights.find_library", lambda name: None)
     form = held_on_cpu(read_config(checkpoints / "fmo-l2"), NumericChoices())
     assert form == HeldForm(fp8=2, plain=2, table=2, is_packed=False)
 

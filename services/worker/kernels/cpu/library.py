@@ -134,7 +134,7 @@ class Library:
         raise AttributeError(name)  # for type checkers: all others are set above
 
 
-def load_library() -> Library | None:
-    """The best that was built for this machine; None where nothing was."""
-    found = find_library()
+def load_library(name: str | None = None) -> Library | None:
+    """As find_library chooses."""
+    found = find_library(name)
     return None if found is None else Library(str(found[1]), found[0].name)

@@ -31,7 +31,7 @@ def inspect(
         str, typer.Option(metavar="N,N", help="How many devices share the model.")
     ] = "1,2,4,8",
     kernels: Annotated[
-        Literal["auto", "reference"],
+        Literal["auto", "reference", "avx512bf16", "avx2"],
         typer.Option(help="What computes on this machine without a GPU: as --kernels of serve."),
     ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
