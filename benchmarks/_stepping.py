@@ -9,10 +9,12 @@ tokens were computed, in how many seconds.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import psutil
@@ -65,10 +67,13 @@ class SteppingProcess:
 
 
 @contextmanager
-def stepping(command: Sequence[str]) -> Iterator[SteppingProcess]:
-    """Starts a child and ends it."""
+def stepping(
+    command: Sequence[str], variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[SteppingProcess]:
+    """Starts a child, with further environment variables, and ends it."""
+    environment = os.environ | dict(variables)
     with subprocess.Popen(
-        list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as child:
         try:
             yield SteppingProcess(child)

