@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.fuzzing.seeds import Case, StoredTensor
+from tests.fuzzing.seeds import Case, Special, StoredTensor
 
 _DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4}
 _DTYPES |= {"I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F4": 1, "F8_E8M0": 1}
@@ -19,6 +19,10 @@ _SUFFIXES = (
 )
 _SCALES = (0.0, -0.0, -1.0, 1.0, 1e-30, 1e38, float("inf"), float("nan"), 448.0)
 _FILES = ("config.json", "hf_quant_config.json", "model.safetensors.index.json")
+_OTHER_FILES = (
+    *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    *("pytorch_model.bin", "model-00001-of-00002.safetensors", "consolidated.safetensors"),
+)
 _WORDS = (
     *("fp8", "FP8", "modelopt", "compressed-tensors", "awq", "int8", "static", "dynamic", "tensor"),
     *("channel", "block", "group", "token", "float", "int", "128x128", "0x0", "float-quantized"),
@@ -247,16 +251,17 @@ def _lie_in_index(case: Case, rng: random.Random) -> None:
 
 def _break_bytes(case: Case, rng: random.Random) -> None:
     """Of a file as it was written: see execution.write_case."""
-    name = rng.choice(("model.safetensors", *_FILES))
+    name = rng.choice(("model.safetensors", *_FILES, *_OTHER_FILES))
     length = rng.choice((0, 1, 7, 8, 9, 50, 2000))
     case.replaced[name] = rng.choice(
         (
             None,
+            rng.choice(tuple(Special)),
             rng.randbytes(length),
             (2 ** rng.randrange(64)).to_bytes(8, "little") + b"{}",
             (2).to_bytes(8, "little") + b"{}",
             b"[" * 20_000,
-            b"{}",
+            *(b"{}", b"[]", b'{"do_sample": 7}', b'{"chat_template": 7}'),
             b'{"weight_map": {}}',
             (18).to_bytes(8, "little") + b'{"a": {}, "a": {}}',
         )
@@ -281,7 +286,7 @@ _WEIGHTS: dict[Mutation, int] = {
     _change_shards: 5,
     _lie_in_header: 10,
     _lie_in_index: 5,
-    _break_bytes: 3,
+    _break_bytes: 5,
     _cut: 3,
     _choose: 10,
 }

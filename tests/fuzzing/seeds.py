@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from tests.services.worker import tiny_llama
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "checkpoints"
 _LATER_LAYER = "model.layers.1."  # one layer says what two say, in half the time
+
+
+class Special(Enum):
+    """What may lie where a file should."""
+
+    FOLDER = "a folder"
+    PIPE = "a pipe that nobody writes to"
+    LINK_TO_NOTHING = "a symlink to nothing"
 
 
 @dataclass
@@ -29,8 +38,8 @@ class Case:
     json_files: dict[str, Any]
     shards: list[dict[str, StoredTensor]]
     has_index: bool
-    # Made after the files are written, by name: what replaces their bytes; None: a missing file.
-    replaced: dict[str, bytes | None] = field(default_factory=dict)
+    # Made after the files are written, by name: what replaces them; None: a missing file.
+    replaced: dict[str, bytes | Special | None] = field(default_factory=dict)
     headers: dict[str, Any] = field(default_factory=dict)  # by shard: keys that lie
     index: dict[str, Any] = field(default_factory=dict)  # entries of the weight map that lie
     quantise: bool = False

@@ -84,7 +84,8 @@ def _family(
 ) -> str:
     """By config.json first, then by what only one writer does: "fp8" names three layouts."""
     if declared is None or not codes:
-        return str(quantization.get("quant_method") or "unquantised")
+        method = quantization.get("quant_method") or "unquantised"
+        return method if isinstance(method, str) and method.isprintable() else f"{method!r:.80}"
     if declared.name != "fp8":
         return declared.name
     if any(_last(name) == "weight_scale_inv" for name in tensors):
@@ -97,8 +98,8 @@ def _grain(scale: StoredTensor, matrix: StoredTensor) -> str:
     """[] and [1]: one; [out] and [out, 1]: one for each output; else blocks."""
     if scale.shape in ((), (1,)):
         return "tensor"
-    outputs = matrix.shape[0]
-    return "output" if scale.shape in ((outputs,), (outputs, 1)) else "block"
+    outputs = matrix.shape[:1]
+    return "output" if scale.shape in (outputs, (*outputs, 1)) else "block"
 
 
 def _inputs(

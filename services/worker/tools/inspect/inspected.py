@@ -57,7 +57,7 @@ def inspect_folder(
     return Inspected(
         folder=folder,
         config=config,
-        architecture=", ".join(files.config.values.get("architectures") or ["?"]),
+        architecture=_architecture(files.config.values.get("architectures")),
         dialect=dialect,
         num_parameters=sum(math.prod(t.shape) for t in tensors.values() if _is_parameter(t)),
         num_tensors=len(tensors),
@@ -87,6 +87,15 @@ def _fit(
         for choices in (choices, replace(choices, fp8_kv_cache=True))
     )
     return Fit(devices=devices, plan=plan, fp8_cache=fp8_cache)
+
+
+def _architecture(names: object) -> str:
+    """As config.json says; "?" where it does not say names."""
+    if not names or not isinstance(names, list):
+        return "?"
+    return ", ".join(
+        name if isinstance(name, str) and name.isprintable() else f"{name!r:.80}" for name in names
+    )
 
 
 def _is_parameter(tensor: StoredTensor) -> bool:

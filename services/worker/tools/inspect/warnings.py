@@ -60,6 +60,7 @@ def _has_template(folder: Path) -> bool:
     if any((folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")):
         return True
     try:
-        return "chat_template" in json.loads((folder / "tokenizer_config.json").read_bytes())
-    except ValueError:
+        config = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except (ValueError, RecursionError):
         return False
+    return isinstance(config, dict) and "chat_template" in config

@@ -116,6 +116,25 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
+    "odd",
+    [
+        {"architectures": 7},
+        {"architectures": ["a\nb", 7]},
+        {"quantization_config": {"quant_method": "a\nb", "config_groups": 7}},
+        {"quantization_config": {"quant_method": {}, "config_groups": {"a": None}}},
+    ],
+)
+def test_what_makes_no_sense_is_described_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], odd: dict[str, object]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(llama2.config_json("7b") | odd))
+    (tmp_path / "tokenizer_config.json").write_text("7")
+    write_sparse_shards(tmp_path, plan_shards(declared_llama2("7b"), 5 * 10**9))
+    found = inspected(tmp_path, capsys)
+    assert "\n" not in f"{found['architecture']}{found['dialect']}"
+
+
+@pytest.mark.parametrize(
     ("flags", "content", "status", "problem"),
     [
         (["--num-devices=0"], "{}", 2, '--num-devices is "0"'),
