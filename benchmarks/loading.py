@@ -169,11 +169,11 @@ def measure(
 ) -> dict[str, float]:
     """MB/s of each way, the median of its turns; those of the loader against plain reading."""
     us, turns = {"us": [psutil.Process()]}, []
-    for _ in range(arguments.turns):
+    for turn in range(arguments.turns):
         wait_until_quiet(us, limit=arguments.others_limit, patience_s=arguments.patience_s)
         with measured(us) as usage:
-            taken = [_seconds(way, folder, cold=cold) for way in ways.values()]
-        turns.append((usage.others_share, taken))
+            taken = _take_turns(folder, ways, first=turn % len(ways), cold=cold)
+        turns.append((usage.others_share, [taken[way] for way in ways]))
     quiet = [taken for share, taken in turns if share <= arguments.others_limit]
     kept = quiet or [taken for _, taken in turns]
     num_bytes = _stored_bytes(folder)
@@ -187,6 +187,14 @@ def measure(
             seconds["plain_reading_into_new_memory"] / seconds["loader"], 3
         ),
     }
+
+
+def _take_turns(
+    folder: Path, ways: Mapping[str, Way], *, first: int, cold: bool
+) -> dict[str, float]:
+    """Seconds of each, from the first on: who begins pays for memory that the machine took back."""
+    names = list(ways)
+    return {name: _seconds(ways[name], folder, cold=cold) for name in names[first:] + names[:first]}
 
 
 def _stored_bytes(folder: Path) -> int:
