@@ -160,10 +160,10 @@ def _quantization(config: JsonFile, modelopt: JsonFile) -> Mapping[str, Any]:
 
     Where config.json has none, hf_quant_config.json counts, which ModelOpt writes.
     """
-    value = config.values.get("quantization_config") or config.values.get("compression_config")
-    if value is not None and not isinstance(value, dict):
-        raise config.error("quantization_config", "an object or null")
-    result = dict(value or {})
+    keys = ("quantization_config", "compression_config")  # the second is an older name
+    key = next((key for key in keys if config.values.get(key)), keys[0])
+    part = config.part(key)
+    result = dict(part.values) if part is not None else {}
     if not result and (stated := modelopt.part("quantization")) is not None:
         result = {"quant_method": "modelopt", **stated.values}
     if config.flag("use_fp8_e4m3"):
