@@ -11,6 +11,8 @@ namespace octavo {
 namespace {
 
 constexpr int64_t kMostDims = 256;
+constexpr int64_t kMostPieces = 2 * kKeyTile / kLanes;  // of a unit
+constexpr int64_t kMostExpected = 4 << 20;              // bytes of a thread
 constexpr int kQueries = 6;        // that share what is read of the keys and values
 constexpr int64_t kDimBlocks = 4;  // of 16 dimensions, summed at a time
 constexpr int kSums = 12;          // of scores, computed at a time
@@ -65,6 +67,31 @@ struct Unit {
   int64_t row, count, kv_head, tile;
 };
 
+struct Seen {
+  int64_t begin, end;  // of the tile's keys
+};
+
+Seen seen_by(const Rows& rows, const Unit& unit) {
+  const int64_t begin = span_of(rows, unit.row).begin - unit.tile * kKeyTile;
+  const int64_t end = span_of(rows, unit.row + unit.count - 1).end - unit.tile * kKeyTile;
+  return {std::clamp<int64_t>(begin, 0, kKeyTile), std::clamp<int64_t>(end, 0, kKeyTile)};
+}
+
+// Where the keys of 16 positions each lie, then where the values do; how many there are of both.
+int64_t find_pieces(const Cache& cache, const Rows& rows, const Unit& unit, const Bf16** pieces) {
+  const Seen seen = seen_by(rows, unit);
+  const int64_t first = seen.begin / kLanes, count = (seen.end + kLanes - 1) / kLanes - first;
+  const int64_t* table = rows.block_tables + rows.sequences[unit.row] * rows.table_width;
+  for (int64_t group = 0; group < count; ++group) {
+    const int64_t at = unit.tile * kKeyTile + (first + group) * kLanes;
+    const int64_t block = unit.kv_head * cache.num_blocks + table[at / cache.block_tokens];
+    const int64_t token = block * cache.block_tokens + at % cache.block_tokens;
+    pieces[group] = cache.keys + token * cache.head_dim;
+    pieces[count + group] = cache.values + token * cache.head_dim;
+  }
+  return count;
+}
+
 // Up to kQueries at once: neighbouring rows of one sequence see nearly the same keys.
 class TileWork {
  public:
@@ -84,10 +111,10 @@ class TileWork {
   void run(const Unit& unit, const Unit* next) {
     kv_head_ = unit.kv_head;
     tile_ = unit.tile;
-    num_groups_ = find_pieces(unit, pieces_);
+    num_groups_ = find_pieces(cache_, rows_, unit, pieces_);
     num_pieces_ = 2 * num_groups_;
-    if (next) num_pieces_ += 2 * find_pieces(*next, pieces_ + num_pieces_);
-    first_position_ = seen_by(unit).begin / kLanes * kLanes;
+    if (next) num_pieces_ += 2 * find_pieces(cache_, rows_, *next, pieces_ + num_pieces_);
+    first_position_ = seen_by(rows_, unit).begin / kLanes * kLanes;
     const int64_t total = unit.count * heads_each_;
     for (int64_t first = 0; first < total; first += kQueries) {
       switch (std::min<int64_t>(kQueries, total - first)) {
@@ -132,31 +159,6 @@ class TileWork {
     const float* from = queries_ + query.row * query_stride_ + query.head * cache_.head_dim;
     Bf16* to = query_ + index * kMostDims;
     for (int64_t d = 0; d < cache_.head_dim; d += kLanes) store_bf16(to + d, load_acc(from + d));
-  }
-
-  struct Seen {
-    int64_t begin, end;  // of the tile's keys
-  };
-
-  Seen seen_by(const Unit& unit) const {
-    const int64_t begin = span_of(rows_, unit.row).begin - unit.tile * kKeyTile;
-    const int64_t end = span_of(rows_, unit.row + unit.count - 1).end - unit.tile * kKeyTile;
-    return {std::clamp<int64_t>(begin, 0, kKeyTile), std::clamp<int64_t>(end, 0, kKeyTile)};
-  }
-
-  // Where the keys of 16 positions each lie, then where the values do; how many there are of both.
-  int64_t find_pieces(const Unit& unit, const Bf16** pieces) const {
-    const Seen seen = seen_by(unit);
-    const int64_t first = seen.begin / kLanes, count = (seen.end + kLanes - 1) / kLanes - first;
-    const int64_t* table = rows_.block_tables + rows_.sequences[unit.row] * rows_.table_width;
-    for (int64_t group = 0; group < count; ++group) {
-      const int64_t at = unit.tile * kKeyTile + (first + group) * kLanes;
-      const int64_t block = unit.kv_head * cache_.num_blocks + table[at / cache_.block_tokens];
-      const int64_t token = block * cache_.block_tokens + at % cache_.block_tokens;
-      pieces[group] = cache_.keys + token * cache_.head_dim;
-      pieces[count + group] = cache_.values + token * cache_.head_dim;
-    }
-    return count;
   }
 
   int64_t keys_at(int64_t position) const { return (position - first_position_) / kLanes; }
@@ -285,7 +287,7 @@ class TileWork {
   const int64_t distance_;  // in pieces
   int64_t kv_head_ = 0, tile_ = 0, first_position_ = 0;
   int64_t num_groups_ = 0, num_pieces_ = 0;
-  const Bf16* pieces_[4 * kKeyTile / kLanes];  // of this unit and of the next
+  const Bf16* pieces_[2 * kMostPieces];  // of this unit and of the next
   alignas(64) Bf16 query_[kQueries * kMostDims];
   alignas(64) float score_[kQueries * kKeyTile];
   alignas(64) Bf16 weight_[kQueries * kKeyTile];
@@ -363,6 +365,20 @@ void attend_tiles(const Cache& cache, const Rows& rows, const float* queries, in
               pending = unit;
             });
   if (pending.count > 0) work.run(pending, nullptr);
+}
+
+void expect_tiles(const Cache& cache, const Rows& rows, int64_t num_heads, int thread,
+                  int num_threads, Later& later) {
+  const Bf16* pieces[kMostPieces];
+  later.clear(kLanes * cache.head_dim * int64_t(sizeof(Bf16)));
+  for_units(rows, cache.num_kv_heads, num_heads / cache.num_kv_heads, thread, num_threads,
+            [&](const Unit& unit) {
+              if (later.num_bytes() >= kMostExpected) return;
+              const int64_t count = find_pieces(cache, rows, unit, pieces);
+              for (int64_t i = 0; i < 2 * count; ++i)
+                later.add(reinterpret_cast<const char*>(pieces[i]) -
+                          reinterpret_cast<const char*>(cache.keys));
+            });
 }
 
 void merge_tiles(const Cache& cache, const Rows& rows, int64_t num_heads, const float* scratch,

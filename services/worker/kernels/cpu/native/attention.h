@@ -12,6 +12,7 @@
 #pragma once
 
 #include "isa.h"
+#include "later.h"
 
 namespace octavo {
 
@@ -52,6 +53,11 @@ int64_t attention_scratch(const Cache& cache, const Rows& rows, int64_t num_head
 // The first half of attention: every query with every key tile, into `scratch`.
 void attend_tiles(const Cache& cache, const Rows& rows, const float* queries, int64_t query_stride,
                   int64_t num_heads, float scale, float* scratch, int thread, int num_threads);
+
+// What a thread reads of keys and values in the first half, as bytes from the start of the keys, up to
+// what a cache close to the core may hold.
+void expect_tiles(const Cache& cache, const Rows& rows, int64_t num_heads, int thread,
+                  int num_threads, Later& later);
 
 // The second, after all threads are done with the first: out [rows, heads x head_dim] bf16.
 void merge_tiles(const Cache& cache, const Rows& rows, int64_t num_heads, const float* scratch,

@@ -13,7 +13,16 @@ struct Work {
   const LayerRows& step;
 };
 
-void attention(const Work& work, int thread, int size) {
+// What the first layer's attention reads; the others' lies alike.
+void expect(const Work& work, int thread, int size, Later& later) {
+  const Rows& rows = *work.step.rows;
+  later.clear(kAheadBytes);
+  if (asks_for_later(rows.num_rows))
+    expect_tiles(work.cache, rows, work.layer.num_heads, thread, size, later);
+  later.restart(work.cache.keys);
+}
+
+void attention(const Work& work, int thread, int size, Later& later) {
   const Layer& layer = work.layer;
   const LayerRows& step = work.step;
   const Cache& cache = work.cache;
@@ -22,7 +31,7 @@ void attention(const Work& work, int thread, int size) {
   rms_norm(step.hidden, layer.attention_norm, layer.norm_eps, num_rows, layer.qkv.inputs,
            step.normed, thread, size);
   work.team.barrier(thread);
-  linear(layer.qkv, step.normed, num_rows, step.qkv, thread, size);
+  linear(layer.qkv, step.normed, num_rows, step.qkv, thread, size, &later);
   work.team.barrier(thread);
   if (layer.query_norm) {
     norm_heads(step.qkv, layer.qkv.outputs, layer.query_norm, layer.norm_eps, num_rows,
@@ -41,19 +50,23 @@ void attention(const Work& work, int thread, int size) {
   work.team.barrier(thread);
   merge_tiles(cache, *step.rows, layer.num_heads, step.scratch, step.attended, thread, size);
   work.team.barrier(thread);
-  linear(layer.out, step.attended, num_rows, step.hidden, thread, size);
 }
 
-void mlp(const Work& work, int thread, int size) {
+void output(const Work& work, int thread, int size, Later& later) {
+  const LayerRows& step = work.step;
+  linear(work.layer.out, step.attended, step.rows->num_rows, step.hidden, thread, size, &later);
+}
+
+void mlp(const Work& work, int thread, int size, Later& later) {
   const Layer& layer = work.layer;
   const LayerRows& step = work.step;
   const int64_t num_rows = step.rows->num_rows;
   rms_norm(step.hidden, layer.mlp_norm, layer.norm_eps, num_rows, layer.gate_up.inputs, step.normed,
            thread, size);
   work.team.barrier(thread);
-  linear(layer.gate_up, step.normed, num_rows, step.gated, thread, size);
+  linear(layer.gate_up, step.normed, num_rows, step.gated, thread, size, &later);
   work.team.barrier(thread);
-  linear(layer.down, step.gated, num_rows, step.hidden, thread, size);
+  linear(layer.down, step.gated, num_rows, step.hidden, thread, size, &later);
 }
 
 }  // namespace
@@ -61,12 +74,19 @@ void mlp(const Work& work, int thread, int size) {
 void run_layers(Team& team, const Layer* layers, const Cache* caches, const LayerRows* const* steps,
                 int64_t num_layers) {
   auto all = [&](int thread, int size) {
+    static thread_local Later later;
     for (int64_t index = 0; index < num_layers; ++index) {
       const Work work{team, layers[index], caches[index], *steps[index]};
-      if (index > 0) team.barrier(thread);
-      attention(work, thread, size);
+      if (index > 0) {
+        team.barrier(thread);
+      } else {
+        expect(work, thread, size, later);
+      }
+      attention(work, thread, size, later);
+      if (index + 1 < num_layers) later.restart(caches[index + 1].keys);
+      output(work, thread, size, later);
       team.barrier(thread);
-      mlp(work, thread, size);
+      mlp(work, thread, size, later);
     }
   };
   team.run([](void* context, int thread,

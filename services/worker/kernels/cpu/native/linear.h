@@ -8,6 +8,7 @@
 #pragma once
 
 #include "isa.h"
+#include "later.h"
 
 namespace octavo {
 
@@ -52,8 +53,12 @@ void pack_channels(float* packed, const float* values, int64_t outputs, int32_t 
 void pack_rows(void* packed, const void* rows, int64_t first_row, int64_t count, int64_t outputs,
                int64_t inputs, int32_t weight_kind, int32_t epilogue);
 
-// x [num_rows, inputs padded to 4] bf16, contiguous. `thread` of `num_threads` does its share.
+// Whether products of so many rows ask for memory of later operations.
+bool asks_for_later(int64_t num_rows);
+
+// x [num_rows, inputs padded to 4] bf16, contiguous. `thread` of `num_threads` does its share, and
+// asks for what it needs `later`, where that is known.
 void linear(const Matrix& matrix, const Bf16* x, int64_t num_rows, void* out, int thread,
-            int num_threads);
+            int num_threads, Later* later = nullptr);
 
 }  // namespace octavo
