@@ -7,4 +7,5 @@ inspected.py   everything that is said of a checkpoint
 warnings.py    what is odd about it
 devices.py     the memory of devices, and of this machine
 report.py      the same for a person
+printable.py   what files say, in a line
 """

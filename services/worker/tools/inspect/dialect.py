@@ -15,6 +15,7 @@ from octavo.errors import InvalidArgumentError
 from services.worker.checkpoint import dialects
 from services.worker.checkpoint.tensor_names import INPUT_SCALES, WEIGHT_SCALES, kv_scale_names
 from services.worker.stored_tensors import StoredTensor
+from services.worker.tools.inspect.printable import printable
 
 _CODES = ("F8_E4M3", "I8")
 _KEYS = ".k_proj.weight"
@@ -84,8 +85,7 @@ def _family(
 ) -> str:
     """By config.json first, then by what only one writer does: "fp8" names three layouts."""
     if declared is None or not codes:
-        method = quantization.get("quant_method") or "unquantised"
-        return method if isinstance(method, str) and method.isprintable() else f"{method!r:.80}"
+        return printable(quantization.get("quant_method") or "unquantised")
     if declared.name != "fp8":
         return declared.name
     if any(_last(name) == "weight_scale_inv" for name in tensors):

@@ -14,6 +14,7 @@ from services.worker.model_config import ModelConfig, ModelFiles
 from services.worker.stored_tensors import StoredTensor, find_shards, read_stored_tensors
 from services.worker.tools.inspect.devices import Devices
 from services.worker.tools.inspect.dialect import Dialect, describe_dialect
+from services.worker.tools.inspect.printable import printable
 from services.worker.tools.inspect.warnings import warnings_of
 
 
@@ -93,9 +94,7 @@ def _architecture(names: object) -> str:
     """As config.json says; "?" where it does not say names."""
     if not names or not isinstance(names, list):
         return "?"
-    return ", ".join(
-        name if isinstance(name, str) and name.isprintable() else f"{name!r:.80}" for name in names
-    )
+    return ", ".join(map(printable, names))
 
 
 def _is_parameter(tensor: StoredTensor) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from octavo.cli.table import table
 from services.worker.memory_plan import GIB
 from services.worker.tools.inspect.inspected import Fit, Inspected
+from services.worker.tools.inspect.printable import printable
 
 _HEADINGS = ("DEVICES", "MEMORY OF EACH", "WEIGHTS", "KV PER TOKEN", "KV TOKENS", "WITH FP8 CACHE")
 
@@ -19,7 +20,7 @@ def lines_of(found: Inspected) -> Iterator[str]:
     yield from (
         f"  {line}"
         for line in table(
-            ("architecture", f"{found.architecture} ({config.model_type})"),
+            ("architecture", f"{found.architecture} ({printable(config.model_type)})"),
             [
                 ("dialect", found.dialect.words),
                 ("parameters", f"{found.num_parameters:,}"),

@@ -120,6 +120,7 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     [
         {"architectures": 7},
         {"architectures": ["a\nb", 7]},
+        {"model_type": "\0"},
         {"quantization_config": {"quant_method": "a\nb", "config_groups": 7}},
         {"quantization_config": {"quant_method": {}, "config_groups": {"a": None}}},
     ],
@@ -132,6 +133,8 @@ def test_what_makes_no_sense_is_described_all_the_same(
     write_sparse_shards(tmp_path, plan_shards(declared_llama2("7b"), 5 * 10**9))
     found = inspected(tmp_path, capsys)
     assert "\n" not in f"{found['architecture']}{found['dialect']}"
+    assert main([str(tmp_path)]) == 0
+    assert "\0" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
