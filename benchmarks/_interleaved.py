@@ -7,6 +7,7 @@ the result says that none was quiet.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -16,6 +17,10 @@ import psutil
 
 from benchmarks._machine import Processes, measured, wait_until_quiet
 from benchmarks._stepping import SteppingProcess
+
+
+# Threads of the engine whose turn it was may spin for a while, waiting for more.
+_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +67,7 @@ class Interleaving:
             "parent": [psutil.Process()],
             "engines": [each.process for each in self.engines.values()],
         }
+        time.sleep(_PAUSE_S)
         wait_until_quiet(ours, limit=self.others_limit, patience_s=self.patience_s)
         with measured(ours) as usage:
             answer = engine.ask(do, **arguments)
