@@ -21,7 +21,8 @@ from services.worker.tools.perplexity.measured import Regime, measure_perplexity
 from services.worker.tools.prepare import prepared_default_model
 
 _HERE = Path(__file__).parent
-TEXTS = [_HERE / "texts" / name for name in ("alice.txt", "python-docs.txt", "gpl-3.txt")]
+_NAMES = ("alice.txt", "python-docs.txt", "gpl-3.txt", "artistic.txt", "statistics-py.txt")
+TEXTS = [_HERE / "texts" / name for name in _NAMES]
 KNOWN = _HERE.parent / "LICENSE"  # the Apache licence, in whose text most projects begin
 
 
