@@ -18,7 +18,6 @@ import psutil
 from benchmarks._machine import Processes, measured, wait_until_quiet
 from benchmarks._stepping import SteppingProcess
 
-
 # Threads of the engine whose turn it was may spin for a while, waiting for more.
 _PAUSE_S = 0.1
 
