@@ -28,7 +28,7 @@ def check_against_model(request: GenerationRequest, model: ModelCard) -> None:
         check_token_ids(field, ids, model)
     for token_id, bias in request.sampling.logit_bias.items():
         if not 0 <= token_id < model.vocabulary_size:
-            limit = f"under {_token_id_limit(model)}"
+            limit = f"a number whose key is {_token_id_limit(model)}"
             raise invalid_field(f"sampling.logit_bias[{token_id}]", bias, limit)
     check_chat(request.chat, model)
 
@@ -48,7 +48,7 @@ def check_token_ids(field: str, ids: Sequence[int], model: ModelCard) -> None:
 
 
 def check_prompt_length(request: GenerationRequest, num_tokens: int, model: ModelCard) -> None:
-    """The prompt must leave room for one token, and for those that are forced; what comes must fit
+    """The prompt must leave room for one token, and for those that must come; what comes must fit
     into its answer.
     """
     field = input_field(request)
@@ -62,6 +62,9 @@ def check_prompt_length(request: GenerationRequest, num_tokens: int, model: Mode
     if (num_forced := len(request.sampling.forced_token_ids)) > room:
         limit_text = f"at most {room} ids, the rest of the context"
         raise invalid_field("sampling.forced_token_ids", InWords(f"{num_forced} ids"), limit_text)
+    if (min_tokens := request.stopping.min_tokens or 0) > room:
+        limit_text = f"at most {room}, the rest of the context"
+        raise invalid_field("stopping.min_tokens", min_tokens, limit_text)
     check_certain_size(request, num_tokens, model)
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.openai.errors import ApiError, invalid, unsupported
+from gateway.openai.lone_surrogate import find_lone_surrogate
 from gateway.openai.unknown_fields import UnknownFields
 
 # Their keys are no names of fields: an error shows them as indexes.
@@ -99,10 +100,20 @@ def _parse(body: bytearray) -> dict[str, Any]:
         # NaN and infinities pass here, so that the models can refuse them by the field's name.
         fields = jiter.from_json(bytes(body), allow_inf_nan=True, catch_duplicate_keys=True)
     except ValueError as error:
-        raise ApiError(400, f"The body is not JSON: {error}.", code="invalid_json") from None
+        raise _not_json(bytes(body), error) from None
     if not isinstance(fields, dict):
         raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
     return fields
+
+
+def _not_json(body: bytes, error: ValueError) -> ApiError:
+    """By the field, where what is wrong is an escape that stands for no character."""
+    place = find_lone_surrogate(body) if "hex escape" in str(error) else None
+    if not place:
+        return ApiError(400, f"The body is not JSON: {error}.", code="invalid_json")
+    param = _path(place)
+    problem = f"{param} holds a lone surrogate, an escape that stands for no character: {error}."
+    return ApiError(400, problem, param=param, code="invalid_json")
 
 
 def _refuse_unsupported(fields: Mapping[str, Any], neutral: Neutral) -> None:

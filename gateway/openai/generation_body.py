@@ -188,5 +188,9 @@ def _by_token_id(logit_bias: dict[str, float]) -> dict[int, float]:
     """JSON's keys are strings; these are token ids in decimal digits."""
     for key, bias in logit_bias.items():
         if not re.fullmatch(_DECIMAL_ID, key):
-            raise invalid(f"logit_bias[{key[:60]}]", bias, "under a token id")
+            raise invalid(
+                f"logit_bias[{key[:60]}]",
+                bias,
+                "a number whose key is a token id in decimal digits",
+            )
     return {int(key): bias for key, bias in logit_bias.items()}

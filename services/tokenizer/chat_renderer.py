@@ -22,6 +22,7 @@ _TAG_SHAPE = re.compile(r"<\|[^|<>\s]{1,64}\|>")
 _RESERVED = frozenset(
     {"messages", "tools", "add_generation_prompt", "raise_exception", "strftime_now", "self"}
 )
+_FREE_NAMES = f"names that the server does not fill: not {', '.join(sorted(_RESERVED))}, *_token"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +65,7 @@ class ChatRenderer:
         """Renders and encodes. Raises InvalidArgumentError."""
         for name in arguments:
             if name in _RESERVED or name.endswith("_token"):
-                raise invalid_field("chat.template_arguments", name, "a name of its own")
+                raise invalid_field("chat.template_arguments", name, _FREE_NAMES)
         if self._is_llama2:
             llama2.check_roles(messages, is_answered=add_generation_prompt)
         values = {**arguments, "messages": messages, "tools": tools or None}

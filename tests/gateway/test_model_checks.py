@@ -107,6 +107,13 @@ def test_prompt_and_forced_ids_fill_the_context_at_most() -> None:
             check_prompt_length(request(), num_tokens, MODEL)
 
 
+def test_the_least_tokens_fit_into_the_context() -> None:
+    asked = request(stopping=Stopping(min_tokens=7))
+    check_prompt_length(asked, 9, MODEL)
+    with pytest.raises(InvalidArgumentError, match=r"min_tokens is 7; it must be at most 6, the"):
+        check_prompt_length(asked, 10, MODEL)
+
+
 def test_what_the_workers_do_not_take_is_neither_advertised_nor_accepted() -> None:
     bounded = bounded_by(MODEL.capabilities, WORKER, max_text_bytes=60)
     assert (bounded.max_outputs, bounded.max_top_logprobs, bounded.max_prompt_bytes) == (4, 0, 60)

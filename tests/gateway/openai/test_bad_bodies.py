@@ -46,7 +46,7 @@ def assert_is_error(answer: httpx.Response, status: int) -> dict[str, Any]:
         b"null",
         b"\xef\xbb\xbf{}",
         b"\xff\xfe",
-        b'{"messages":"\\ud800"}',
+        b'{"messages":"\\ud800",}',
         b'{"messages":"\xed\xa0\x80"}',
         b'{"n":1,"n":1}',
         b"[" * 19_000,
@@ -58,6 +58,21 @@ def assert_is_error(answer: httpx.Response, status: int) -> dict[str, Any]:
 async def test_what_is_not_json(http: httpx.AsyncClient, content: bytes) -> None:
     answer = await http.post(PATH, content=content)
     assert assert_is_error(answer, 400)["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    ("content", "param"),
+    [
+        (b'{"messages":"\\ud800"}', "messages"),
+        (b'{"n":1,"messages":[{"content":"a"},{"content":"b\\ud800"}]}', "messages[1].content"),
+    ],
+)
+async def test_a_lone_surrogate_names_its_field(
+    http: httpx.AsyncClient, content: bytes, param: str
+) -> None:
+    error = assert_is_error(await http.post(PATH, content=content), 400)
+    assert (error["code"], error["param"]) == ("invalid_json", param)
+    assert error["message"].startswith(f"{param} holds a lone surrogate")
 
 
 @pytest.mark.parametrize("type_", ["application/json; charset=utf-8", "text/plain", ""])
@@ -159,8 +174,8 @@ async def test_an_id_of_a_prompt_is_too(checked: httpx.AsyncClient, value: int) 
     [
         ({"5": "a"}, 'logit_bias[5] is "a"; it must be a valid number'),
         ({"5": 101}, "logit_bias[5] is 101.0; it must be a number from -100 to 100"),
-        ({"a": 1}, "logit_bias[a] is 1.0; it must be under a token id"),
-        ({str(2**32): 1}, f"logit_bias[{2**32}] is 1.0; it must be under a token id from 0 to "),
+        ({"a": 1}, "logit_bias[a] is 1.0; it must be a number whose key is a token id"),
+        ({str(2**32): 1}, f"logit_bias[{2**32}] is 1.0; it must be a number whose key is a token"),
     ],
 )
 async def test_a_bias_is_named_by_its_key(

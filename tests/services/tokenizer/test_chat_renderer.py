@@ -203,7 +203,7 @@ async def test_ordinary_text_passes(open_chat: Open, chat_l0: Path, content: str
 )
 async def test_reserved_names_are_refused(open_chat: Open, chat_l0: Path, name: str) -> None:
     chat = await open_chat(chat_l0)
-    with pytest.raises(InvalidArgumentError, match=name) as caught:
+    with pytest.raises(InvalidArgumentError, match=f'is "{name}"; it must be names') as caught:
         await chat.render(HELLO, arguments={name: "x"})
     assert caught.value.metadata["field"] == "chat.template_arguments"
 
