@@ -48,7 +48,6 @@ def _checked_kv_cache_bytes(settings: WorkerSettings) -> int:
             dtype=settings.dtype,
             kernels=settings.kernels,
             fp8_weights=settings.quantization is not None,
-            fp8_activations=settings.activation_dtype == "fp8",
             fp8_kv_cache=settings.kv_cache_dtype == "fp8",
         ),
         wanted_bytes=settings.kv_cache_memory_bytes,

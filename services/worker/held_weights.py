@@ -32,7 +32,6 @@ class NumericChoices:
     dtype: str = "auto"
     kernels: str = "auto"
     fp8_weights: bool = False
-    fp8_activations: bool = False
     fp8_kv_cache: bool = False
 
 
@@ -73,7 +72,6 @@ def held_on_cpu(config: ModelConfig, choices: NumericChoices) -> HeldForm:
     computed = can_compute(
         dtype,
         head_dim=config.head_dim,
-        fp8_activations=choices.fp8_activations,
         fp8_kv_cache=choices.fp8_kv_cache,
     )
     named = None if choices.kernels == "auto" else choices.kernels

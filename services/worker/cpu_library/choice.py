@@ -11,13 +11,10 @@ LANES = 16  # dimensions and tokens that the kernels take at once
 MOST_HEAD_DIM = 256  # kMostDims of native/attention.cpp
 
 
-def can_compute(
-    dtype: str, *, head_dim: int, fp8_activations: bool = False, fp8_kv_cache: bool = False
-) -> bool:
+def can_compute(dtype: str, *, head_dim: int, fp8_kv_cache: bool = False) -> bool:
     """Whether the kernels compute such a model; `dtype` is that of the activations."""
-    is_plain = not fp8_activations and not fp8_kv_cache
     fits = head_dim % LANES == 0 and head_dim <= MOST_HEAD_DIM
-    return is_plain and dtype == "bfloat16" and fits
+    return dtype == "bfloat16" and fits and not fp8_kv_cache
 
 
 def find_library(name: str | None = None) -> tuple[InstructionSet, Path] | None:

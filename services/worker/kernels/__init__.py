@@ -159,14 +159,13 @@ def choose_kernels(
     is_computed = can_compute(
         str(dtype).removeprefix("torch."),
         head_dim=head_dim,
-        fp8_activations=fp8_activations,
         fp8_kv_cache=fp8_kv_cache,
     )
     is_named = backend not in ("auto", "reference")
     if backend != "reference" and device.type == "cpu" and is_computed:
         library = load_library(backend if is_named else None)
         if library is not None:
-            return CpuKernels(library, torch.get_num_threads())
+            return CpuKernels(library, torch.get_num_threads(), fp8_activations=fp8_activations)
     if is_named:
         limit = "auto or reference: these are not built, or do not fit this machine or this model"
         raise invalid_field("kernels", backend, limit)

@@ -106,7 +106,6 @@ def test_rounded_layers_and_tied_heads_are_planned(
         (NumericChoices(), True),
         (NumericChoices(kernels="reference"), False),
         (NumericChoices(dtype="float32"), False),
-        (NumericChoices(fp8_activations=True), False),
         (NumericChoices(fp8_kv_cache=True), False),
     ],
 )

@@ -23,6 +23,7 @@ from services.worker.kernels.cpu.library import (
 )
 from services.worker.kernels.cpu.packed_matrix import INPUT_GROUP, PackedMatrix
 from services.worker.kernels.cpu.plan import CpuAttentionPlan, plan_attention
+from services.worker.kernels.fp8_inputs import round_inputs
 from services.worker.kernels.kv_cache import KVCache, LayerCache
 from services.worker.kernels.layer_weights import LayerWeights
 
@@ -35,9 +36,13 @@ class CpuKernels:
     block_tokens_multiple = KEY_TILE
     block_tokens_unit = LANES
 
-    def __init__(self, library: Library, num_threads: int) -> None:
+    def __init__(
+        self, library: Library, num_threads: int, *, fp8_activations: bool = False
+    ) -> None:
+        """fp8_activations: inputs are rounded as a matrix declares it; then no layer is fused."""
         self.name = f"cpu {library.instruction_set}"
         self._library, self._memory = library, LargePages()
+        self._fp8_activations = fp8_activations
         self._team = library.team_create(num_threads, None, 0)
 
     def padded_rows(self, num_rows: int) -> int:
@@ -58,7 +63,12 @@ class CpuKernels:
 
     def fuse_layers(self, layers: Sequence[LayerWeights[PackedMatrix]]) -> FusedLayers | None:
         sizes = {size for each in layers for size in (each.qkv.num_inputs, each.down.num_inputs)}
-        if any(size % INPUT_GROUP for size in sizes):
+        rounds = any(
+            packed.inputs is not None
+            for each in layers
+            for packed in (each.qkv, each.out, each.gate_up, each.down)
+        )
+        if rounds or any(size % INPUT_GROUP for size in sizes):
             return None
         return FusedLayers(self._library, self._team, layers)
 
@@ -162,11 +172,16 @@ class CpuKernels:
     def _pack(
         self, weight: Fp8Matrix | torch.Tensor, bias: torch.Tensor | None, epilogue: int
     ) -> PackedMatrix:
-        return PackedMatrix(self._library, self._memory, weight, bias, epilogue=epilogue)
+        packed = PackedMatrix(self._library, self._memory, weight, bias, epilogue=epilogue)
+        if self._fp8_activations and isinstance(weight, Fp8Matrix):
+            packed.inputs = weight.inputs
+        return packed
 
     def _multiply(
         self, x: torch.Tensor, weight: PackedMatrix, out_dtype: torch.dtype
     ) -> torch.Tensor:
+        if weight.inputs is not None:
+            x = round_inputs(x, weight.inputs)
         x = weight.padded(x.contiguous())
         out = torch.empty(x.shape[0], weight.out_width, dtype=out_dtype)
         matrix = byref(weight.matrix)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix
+from services.worker.input_scheme import InputScheme
 from services.worker.kernels.cpu.large_pages import LargePages
 from services.worker.kernels.cpu.library import BF16, E4M3, SILU_MUL, Library, Matrix
 
@@ -28,6 +29,7 @@ class PackedMatrix:
     ) -> None:
         """`epilogue`: STORE_BF16, or SILU_MUL where the outputs are gate and up."""
         self.num_outputs, self.num_inputs = weight.shape
+        self.inputs: InputScheme | None = None  # how x is rounded before it is multiplied
         self.out_width = self.num_outputs // (2 if epilogue == SILU_MUL else 1)
         self._library, self._memory, self._epilogue = library, memory, epilogue
         if isinstance(weight, Fp8Matrix) and not _fits(weight.scale):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix, to_e4m3
+from services.worker.input_scheme import InputScheme
 from services.worker.kernels.cpu.kernels import CpuKernels
+from services.worker.kernels.cpu.library import Library
+from services.worker.kernels.fp8_inputs import round_inputs
 
 # Channels and inputs that fill panels, that leave part of one, and that are odd.
 SHAPES = [(192, 576), (96, 64), (100, 30), (16, 4), (50, 1001), (208, 300), (2, 1)]
@@ -134,3 +138,26 @@ def test_logits_are_not_rounded(kernels: CpuKernels, kind: str) -> None:
         summing = 4e-6 * (x.double().abs() @ exact(weight).abs().T)
         assert given.dtype == torch.float32
         assert ((given.double() - wanted).abs() <= summing).all()
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [InputScheme(static_scale=0.002), InputScheme(), InputScheme(group=128)],
+    ids=["static", "token", "group"],
+)
+@pytest.mark.parametrize("gated", [False, True])
+def test_inputs_are_rounded_as_the_matrix_declares(
+    library: Library, kernels: CpuKernels, scheme: InputScheme, gated: bool
+) -> None:
+    rounding = CpuKernels(library, 2, fp8_activations=True)
+    weight = replace(fp8(192, 300, (1, 300)), inputs=scheme)
+    packed, plain = (
+        each.pack_gated(weight) if gated else each.pack_linear(weight)
+        for each in (rounding, kernels)
+    )
+    x = randn(33, 300).bfloat16()
+    together = rounding.linear(x, packed)
+    assert torch.equal(together, kernels.linear(round_inputs(x, scheme), plain))
+    assert not torch.equal(together, kernels.linear(x, plain))
+    for rows in (1, 5, 9):
+        assert torch.equal(rounding.linear(x[:rows], packed), together[:rows])
