@@ -13,7 +13,7 @@ from services.worker.cpu_library.choice import LANES
 from services.worker.fp8_matrix import Fp8Matrix
 from services.worker.kernels.attention_plan import KEY_TILE
 from services.worker.kernels.cpu.fused_layers import FusedLayers
-from services.worker.kernels.cpu.large_pages import LargePages, large_zeros
+from services.worker.kernels.cpu.large_pages import LargePages, Memory, large_zeros
 from services.worker.kernels.cpu.library import (
     SILU_MUL,
     STORE_BF16,
@@ -37,11 +37,18 @@ class CpuKernels:
     block_tokens_unit = LANES
 
     def __init__(
-        self, library: Library, num_threads: int, *, fp8_activations: bool = False
+        self,
+        library: Library,
+        num_threads: int,
+        *,
+        fp8_activations: bool = False,
+        memory: Memory | None = None,
     ) -> None:
-        """fp8_activations: inputs are rounded as a matrix declares it; then no layer is fused."""
+        """fp8_activations: inputs are rounded as a matrix declares it; then no layer is fused.
+        `memory` for packed matrices; None: in large pages.
+        """
         self.name = f"cpu {library.instruction_set}"
-        self._library, self._memory = library, LargePages()
+        self._library, self._memory = library, memory or LargePages()
         self._fp8_activations = fp8_activations
         self._team = library.team_create(num_threads, None, 0)
 

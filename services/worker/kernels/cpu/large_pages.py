@@ -8,12 +8,20 @@ import math
 import mmap
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import torch
 
 _PAGE_BYTES = 2 * 2**20
 _CHUNK_BYTES = 64 * 2**20  # address space; pages are given out when they are first written
 _ALIGNMENT = 64  # bytes of a vector
+
+
+class Memory(Protocol):
+    """What packed matrices are put into."""
+
+    def take(self, num_bytes: int) -> torch.Tensor:
+        """[num_bytes] uint8 of zeros, aligned to a vector."""
 
 
 class LargePages:

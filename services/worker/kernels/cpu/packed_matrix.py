@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from services.worker.fp8_matrix import BlockScale, Fp8Matrix
 from services.worker.input_scheme import InputScheme
-from services.worker.kernels.cpu.large_pages import LargePages
+from services.worker.kernels.cpu.large_pages import Memory
 from services.worker.kernels.cpu.library import BF16, E4M3, SILU_MUL, Library, Matrix
 
 INPUT_GROUP = 4  # inputs that are read at once
@@ -21,7 +21,7 @@ class PackedMatrix:
     def __init__(
         self,
         library: Library,
-        memory: LargePages,
+        memory: Memory,
         weight: Fp8Matrix | torch.Tensor,
         bias: torch.Tensor | None,
         *,
