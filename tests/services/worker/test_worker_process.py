@@ -37,7 +37,7 @@ FOREVER = 400  # tokens: seconds of work on this checkpoint
 
 @pytest.fixture
 async def worker(tmp_path: Path) -> AsyncIterator[WorkerProcess]:
-    async with running_worker(tmp_path) as process:
+    async with running_worker(tmp_path, "--kernels=reference") as process:  # slow enough to act
         yield process
 
 
